@@ -1,0 +1,42 @@
+r"""What to ask of a denoiser at one (x, σ), and how to combine the answers.
+
+A guidance is a formula: a weighted sum of one denoiser's predictions under different conditions. It is
+written as the paper prints it, in Python or as text, and the rest is derived from it: what to evaluate, in
+how few forwards, what it costs, whether two formulations are the same. This room knows nothing of prompts,
+samplers or images.
+
+.. code-block:: python
+
+    p, n, u = prediction("prompt"), prediction("negative"), prediction("empty")
+    model = (u + 7.5 * (p - n)).wrap(denoiser)
+"""
+
+from .base import Evaluator, Guidance
+from .cfg import CFG
+from .denoiser import Execution, GuidedDenoiser, Trace
+from .dns import DNS
+from .errors import GuidanceError
+from .formula import Direction, Formula, Linear, prediction
+from .negprompt import NegPrompt
+from .parsing import from_json, parse, strategies
+from .weights import Scale
+
+__all__ = [
+    "CFG",
+    "DNS",
+    "Direction",
+    "Evaluator",
+    "Execution",
+    "Formula",
+    "Guidance",
+    "GuidanceError",
+    "GuidedDenoiser",
+    "Linear",
+    "NegPrompt",
+    "Scale",
+    "Trace",
+    "from_json",
+    "parse",
+    "prediction",
+    "strategies",
+]
