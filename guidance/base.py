@@ -118,9 +118,7 @@ class Guidance(ABC):
         text, values = self.source()
         for name, value in values.items():
             if not isinstance(value, Tensor):
-                raise GuidanceError(
-                    f"the scale {name} of {text!r} is a function and has no JSON: use numbers"
-                )
+                raise GuidanceError(f"the scale {name} of {text!r} is a function and has no JSON: use numbers")
         listed = {name: value.tolist() for name, value in values.items()}
         return {"guidance": text} | ({"values": listed} if listed else {})
 

@@ -60,14 +60,10 @@ class GuidedDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         if not callable(inner_model):
-            raise GuidanceError(
-                f"a denoiser is called as denoiser(x, sigma, **condition), not {inner_model!r}"
-            )
+            raise GuidanceError(f"a denoiser is called as denoiser(x, sigma, **condition), not {inner_model!r}")
         rows = isinstance(execution, int) and not isinstance(execution, bool) and execution > 0
         if not rows and execution not in ("batched", "sequential"):
-            raise GuidanceError(
-                f"execution is 'batched', 'sequential' or a number of rows: not {execution!r}"
-            )
+            raise GuidanceError(f"execution is 'batched', 'sequential' or a number of rows: not {execution!r}")
         self.inner_model = inner_model
         self.guidance = guidance
         self.execution = execution

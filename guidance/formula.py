@@ -20,9 +20,7 @@ from .errors import GuidanceError
 from .notation import SHORT, combination, condition_name, labels, number, order
 from .weights import ONE, ZERO, Scale, Weight, as_weight, total
 
-_NOT_SCALED = (
-    "a prediction cannot be scaled, weights must sum to one: scale a difference, as in u + 7.5*(p - n)"
-)
+_NOT_SCALED = "a prediction cannot be scaled, weights must sum to one: scale a difference, as in u + 7.5*(p - n)"
 _NOT_ADDED = "predictions cannot be added, weights must sum to one: add a difference, as in u + 7.5*(p - n)"
 
 

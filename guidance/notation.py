@@ -25,9 +25,7 @@ def condition_name(name: str) -> str:
     """
     valid = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
     if not valid or unicodedata.normalize("NFKC", name) != name:
-        raise GuidanceError(
-            f"{name!r} cannot name a condition: use a Python identifier, such as 'background'"
-        )
+        raise GuidanceError(f"{name!r} cannot name a condition: use a Python identifier, such as 'background'")
     return SHORT.get(name, name)
 
 

@@ -69,16 +69,12 @@ def from_json(data: Mapping[str, Any]) -> Guidance:
         GuidanceError: Where the data are not of that form.
     """
     if not isinstance(data, Mapping) or "guidance" not in data or not data.keys() <= {"guidance", "values"}:
-        raise GuidanceError(
-            f"JSON of a guidance is {{'guidance': text, 'values': {{name: list}}}}, not {data!r}"
-        )
+        raise GuidanceError(f"JSON of a guidance is {{'guidance': text, 'values': {{name: list}}}}, not {data!r}")
     values = data.get("values", {})
     try:
         scales = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
     except (TypeError, ValueError, AttributeError, RuntimeError):
-        raise GuidanceError(
-            f"the values in JSON of a guidance are lists of numbers, not {values!r}"
-        ) from None
+        raise GuidanceError(f"the values in JSON of a guidance are lists of numbers, not {values!r}") from None
     return parse(data["guidance"], **scales)
 
 
@@ -216,8 +212,6 @@ def _added(left: Value, right: Value) -> Value:
     if isinstance(left, Weight) and isinstance(right, Weight):
         return left + right
     if isinstance(left, Weight) or isinstance(right, Weight):
-        raise GuidanceError(
-            "a number and a prediction cannot be added: scale a difference, as in 7.5*(p - n)"
-        )
+        raise GuidanceError("a number and a prediction cannot be added: scale a difference, as in 7.5*(p - n)")
     a, b = _terms(left), _terms(right)
     return {name: a.get(name, ZERO) + b.get(name, ZERO) for name in a | b}

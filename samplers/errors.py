@@ -42,6 +42,4 @@ def check_options(kind: str, name: str, options: Collection[str], known: Collect
 
     for option in options:
         if option not in known:
-            raise SamplerError(
-                f"{kind} {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}"
-            )
+            raise SamplerError(f"{kind} {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}")

@@ -50,9 +50,7 @@ def karras(
     return sampling.get_sigmas_karras(steps, low, high, rho=rho)
 
 
-def exponential(
-    model: Any, steps: int, *, sigma_min: float | None = None, sigma_max: float | None = None
-) -> Tensor:
+def exponential(model: Any, steps: int, *, sigma_min: float | None = None, sigma_max: float | None = None) -> Tensor:
     r"""even in log sigma"""
 
     return sampling.get_sigmas_exponential(steps, *_ends("exponential", model, sigma_min, sigma_max))

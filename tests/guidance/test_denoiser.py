@@ -108,9 +108,7 @@ def test_a_batch_of_one_serves_all_samples(net):
     assert model.evaluations == 2
 
 
-@pytest.mark.parametrize(
-    "nest", [lambda t: {"a": t}, lambda t: (t, None), lambda t: [{"b": (t, "x", {})}, 3]]
-)
+@pytest.mark.parametrize("nest", [lambda t: {"a": t}, lambda t: (t, None), lambda t: [{"b": (t, "x", {})}, 3]])
 def test_nests_keep_their_types(nest):
     seen = []
 

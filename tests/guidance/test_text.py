@@ -51,9 +51,7 @@ def test_how_formulas_print():
     assert str(DNS(7.5)) == "ε(empty) + 7.5 (ε(empty) − ε(prompt))"
     assert str(NegPrompt(7.5, evaluations=2)) == "ε(negative) + 7.5 (ε(prompt) − ε(negative))"
     assert str(NegPrompt(7.5)) == "ε(empty) + 7.5 (ε(prompt) − ε(negative))"
-    assert str(NegPrompt(7.5, strength=1)) == (
-        "ε(empty) + 7.5 (ε(prompt) − ε(empty)) − (ε(negative) − ε(empty))"
-    )
+    assert str(NegPrompt(7.5, strength=1)) == ("ε(empty) + 7.5 (ε(prompt) − ε(empty)) − (ε(negative) − ε(empty))")
     assert str(CFG(1)) == "ε(prompt)" and str(CFG(2)) == "ε(empty) + 2 (ε(prompt) − ε(empty))"
     assert str(p - n) == "(ε(prompt) − ε(negative))" and str((n - p) * 2) == "2 (ε(negative) − ε(prompt))"
     assert repr(DNS(7.5)) == "DNS(7.5)" and repr(CFG(-7)) == "CFG(-7)"
@@ -63,9 +61,7 @@ def test_how_formulas_print():
     assert str(CFG(1e300)) == "ε(empty) + 1e300 (ε(prompt) − ε(empty))"
     s = torch.tensor([1.0, 2.0])
     assert str(CFG(s)) == "ε(empty) + s (ε(prompt) − ε(empty))"
-    assert str(NegPrompt(s, strength=abs)) == (
-        "ε(empty) + s (ε(prompt) − ε(empty)) − abs (ε(negative) − ε(empty))"
-    )
+    assert str(NegPrompt(s, strength=abs)) == ("ε(empty) + s (ε(prompt) − ε(empty)) − abs (ε(negative) − ε(empty))")
     assert repr(NegPrompt(lambda sigma: 1, strength=s)).startswith("parse('NegPrompt(s, strength=s2)', s=")
 
 

@@ -102,7 +102,5 @@ def test_final_latents_agree(unet, cond, denoiser, case, steps):
 
     sigmas = samplers.schedule(name, denoiser, steps, **spacing)
     noise = samplers.noise(SHAPE, SEEDS)
-    z = samplers.sample(
-        denoiser, noise, sigmas, sampler=sampler, seeds=SEEDS, extra_args={"cond": cond}, **ours
-    )
+    z = samplers.sample(denoiser, noise, sigmas, sampler=sampler, seeds=SEEDS, extra_args={"cond": cond}, **ours)
     assert (z - expected).abs().max() < 1e-4 * expected.abs().max()

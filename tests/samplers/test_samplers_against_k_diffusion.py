@@ -90,9 +90,7 @@ def test_with_fresh_noise_every_sampler_reaches_the_exact_distribution(gaussian,
     assert abs(x.std() - gaussian.s) < 0.02
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in samplers.SAMPLERS if name not in ("dpm_fast", "dpm_adaptive")]
-)
+@pytest.mark.parametrize("name", [name for name in samplers.SAMPLERS if name not in ("dpm_fast", "dpm_adaptive")])
 def test_one_step_is_the_denoiser_s_prediction(gaussian, name):
     noise = samplers.noise(SHAPE, SEEDS)
     ours = samplers.sample(

@@ -14,9 +14,7 @@ STEPS = [1, 2, 3, 7, 16, 30, 50, 77, 333, 999]
 @pytest.mark.parametrize("name", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
 def test_spacings_are_those_of_diffusers(discrete, name, steps, final):
-    theirs = EulerDiscreteScheduler(
-        **STABLE_DIFFUSION, timestep_spacing=name, steps_offset=1, final_sigmas_type=final
-    )
+    theirs = EulerDiscreteScheduler(**STABLE_DIFFUSION, timestep_spacing=name, steps_offset=1, final_sigmas_type=final)
     theirs.set_timesteps(steps)
     ours = samplers.schedule(name, discrete, steps, final=final)
     torch.testing.assert_close(ours, theirs.sigmas, rtol=1e-6, atol=0)

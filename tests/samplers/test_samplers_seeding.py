@@ -22,9 +22,7 @@ STOCHASTIC = [
     ("heun", {"s_churn": 10.0}),
     ("dpm_2", {"s_churn": 10.0}),
 ]
-BATCHED = STOCHASTIC + [
-    (name, {}) for name in ["euler", "heun", "dpm_2", "lms", "dpm_fast", "dpmpp_2m", "ddim"]
-]
+BATCHED = STOCHASTIC + [(name, {}) for name in ["euler", "heun", "dpm_2", "lms", "dpm_fast", "dpmpp_2m", "ddim"]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -168,9 +168,7 @@ def test_what_cannot_be_used_is_named(gaussian, noise, sigmas, options, message)
     assert isinstance(error.value, ValueError) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "levels", [[], [1.0], [1.0, 2.0], [1.0, 0.0, 0.0], [math.nan, 0.0], [1.0, -1.0], [[2.0, 1.0]]]
-)
+@pytest.mark.parametrize("levels", [[], [1.0], [1.0, 2.0], [1.0, 0.0, 0.0], [math.nan, 0.0], [1.0, -1.0], [[2.0, 1.0]]])
 def test_noise_levels_that_are_none_are_named(gaussian, noise, levels):
     with pytest.raises(SamplerError, match="sigmas must"):
         samplers.sample(gaussian, noise, torch.tensor(levels))

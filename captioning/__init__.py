@@ -1,0 +1,40 @@
+r"""How an image becomes a short text.
+
+Diffusion-negative prompting translates an image into words: the user describes it, or a captioning model
+does. This room holds those translators and knows nothing of what the image is or what its text is for.
+
+- :class:`Captioner`: the protocol, images in, one raw text per image out.
+- :class:`Person`: somebody at the terminal.
+- :class:`Transformers`: any image-text model that transformers can load (BLIP-2, BLIP, the chat models).
+- :class:`Fixed`, :class:`Universal`, :class:`RandomCaption`: the controls, which never look at the image.
+- :func:`usable`: the one step that turns any raw text into one a text encoder can take, and keeps both.
+
+.. code-block:: python
+
+    captioner = Transformers("Salesforce/blip2-opt-2.7b")
+    captions = [usable(raw, tokenizer) for raw in captioner(images)]
+
+Importing this room imports neither torch nor transformers.
+"""
+
+from captioning.base import Captioner, CaptionError
+from captioning.controls import UNIVERSAL, Fixed, RandomCaption, Universal
+from captioning.person import Person
+from captioning.text import MAX_TOKENS, MAX_WORDS, Caption, usable
+from captioning.vision_language import INSTRUCTION, Transformers
+
+__all__ = [
+    "INSTRUCTION",
+    "MAX_TOKENS",
+    "MAX_WORDS",
+    "UNIVERSAL",
+    "Caption",
+    "CaptionError",
+    "Captioner",
+    "Fixed",
+    "Person",
+    "RandomCaption",
+    "Transformers",
+    "Universal",
+    "usable",
+]
