@@ -1,0 +1,33 @@
+# Everything needs nothing but Python 3.10 to 3.12: each target first installs what it uses into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONWARNINGS = ignore:pkg_resources is deprecated
+
+.PHONY: help install demo test lint train train-smoke
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+install: .venv/installed  ## make .venv with the package and what its tests need
+
+demo: install  ## a prompt becomes Figure 1: plain, diffusion-negative, and with its caption as negative
+	$(BIN)/dnp generate "$$($(BIN)/python -c 'from eval.prompts import *; print(world_prompts()[0])')" --seed 0-3 --out out/demo
+
+test: install  ## the tests
+	$(BIN)/python -m pytest
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy guidance samplers captioning eval dnp training
+
+train: install  ## make the embedded model again from nothing (resumable)
+	$(BIN)/python -m training
+
+train-smoke: install  ## a few steps of all of it, in about a minute
+	$(BIN)/python -m training --smoke --work build/smoke --out build/smoke/model

@@ -1,0 +1,243 @@
+"""The command line: `dnp generate`, `show`, `models`, `samplers`, `formulas`, `env`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # by k-diffusion's dependency clip
+
+_FORMULAS = {
+    "CFG(s)": "classifier-free guidance (eq. 3)",
+    "NegPrompt(s, evaluations=2)": "the negative prompt of most tools, in place of the empty one",
+    "NegPrompt(s, evaluations=3)": "the paper's negative prompt (eq. 4)",
+    "NegPrompt(s, strength=w)": "the family of both, with a strength of the negative of its own",
+    "DNS(s)": "diffusion-negative sampling (eq. 19)",
+    "DNS(s, evaluations=2)": "the same through a tool's negative prompt of 2 evaluations",
+}
+_ROOMS = ("guidance", "samplers", "captioning", "eval", "dnp", "training")
+
+
+class _Group(click.Group):
+    """A group whose commands end in one line and status 2 on what a person can mend, 130 on Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\ndnp: stopped; what was finished is kept, the same command goes on from there", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(1)
+        except (ValueError, OSError) as error:
+            if os.environ.get("DNP_TRACEBACK"):
+                raise
+            click.echo(f"dnp: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="dnp")
+def main() -> None:
+    """Better pictures from the same prompt: diffusion-negative prompting, and every guidance formula.
+
+    \b
+    dnp generate "a red circle and a blue square"             with the embedded model, offline
+    dnp generate "a cat and a dog" --model runwayml/stable-diffusion-v1-5
+    dnp show out/                                             what made these pictures
+    """
+
+
+def _seeds(text: str, count: int | None) -> list[int]:
+    first, dash, last = text.partition("-")
+    try:
+        low = int(first)
+        high = int(last) if dash else low + (count or 1) - 1
+    except ValueError:
+        raise ValueError(f"--seed {text!r} is neither a number nor a range: write --seed 3 or --seed 0-7") from None
+    if dash and count is not None:
+        raise ValueError(f"--seed {text!r} already says how many: leave --count {count} out")
+    if high < low:
+        raise ValueError(f"--seed {text!r} is an empty range: write the smaller seed first, as in --seed 0-7")
+    return list(range(low, high + 1))
+
+
+@main.command("generate")
+@click.argument("prompt")
+@click.option(
+    "--model",
+    default="embedded",
+    show_default=True,
+    metavar="embedded|DIR|HUB_ID",
+    help="The tiny model that comes along, a Stable Diffusion directory in diffusers' format, or a hub name.",
+)
+@click.option(
+    "--negative",
+    default="auto",
+    show_default=True,
+    metavar="auto|ask|none|universal|TEXT",
+    help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto), "
+    "you do (ask), nowhere (none: plain guidance only), the list that people use (universal), or a text.",
+)
+@click.option(
+    "--guidance",
+    metavar="FORMULA",
+    help='Of the final picture: a formula such as "u + s*(p - n)" of the '
+    "predictions p (prompt), n (negative), u (empty), with s = --scale and w = --strength, or a strategy "
+    'such as "NegPrompt(s, evaluations=2)". The model has a default; `dnp formulas` lists more.',
+)
+@click.option("--dns", metavar="FORMULA", help='Of the diffusion-negative picture, such as "DNS(2)".')
+@click.option("--scale", type=float, help="Guidance scale s. The model has a default.")
+@click.option(
+    "--strength",
+    type=float,
+    help="Strength w of the negative prompt in u + s(p − u) − w(n − u): 0 is none, "
+    "s − 1 what most tools do (2 evaluations), s the paper's eq. 4 (3 evaluations).",
+)
+@click.option("--sampler", help="By its name: `dnp samplers` lists them.")
+@click.option("--schedule", help="Of the noise levels, by its name: `dnp samplers` lists them.")
+@click.option("--steps", type=click.IntRange(1), help="Of the plain and the final picture.")
+@click.option("--dns-steps", type=click.IntRange(1), help="Of the diffusion-negative picture.")
+@click.option("--captioner", metavar="DIR|HUB_ID", help="An image-to-text model of transformers, for --negative auto.")
+@click.option("--seed", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
+@click.option("--count", type=click.IntRange(1), help="How many pictures: seeds N, N+1, …")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="How many at a time; changes speed and memory, not the pictures.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out/generate"),
+    show_default=True,
+    help="Folder of the pictures, the contact sheet and the records. A stopped run goes on in it.",
+)
+@click.option("--device", help='Such as "cpu" or "cuda"; a GPU where there is one.')
+@click.option("--dtype", help="float32, bfloat16 or float16, of the network; what suits the device by default.")
+def generate_command(prompt: str, seed: str, count: int | None, **options: Any) -> None:
+    """Make pictures of PROMPT: plainly, its diffusion-negative, and with that one's caption as negative prompt.
+
+    \b
+    dnp generate "a red circle and a blue square" --seed 0-7
+    dnp generate "a green heart" --negative "a star" --guidance "u + s*(p - u) - w*(n - u)" --strength 1
+    """
+    from dnp.generate import generate
+
+    options.update(say=lambda line: click.echo(line, err=True))
+    generate(prompt, _seeds(seed, count), **options)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole record, as JSON.")
+def show(path: Path, as_json: bool) -> None:
+    """Print what made a picture, or the pictures of a folder."""
+    from dnp.folder import read_manifest, read_record
+
+    if path.is_dir():
+        records = read_manifest(path)
+        if not records:
+            raise ValueError(f"there is no manifest.jsonl with pictures in {str(path)!r}: give the --out of a run")
+    else:
+        records = [read_record(path) | {"path": path.name}]
+    for record in records:
+        if as_json:
+            click.echo(json.dumps(record, ensure_ascii=False))
+            continue
+        click.echo(f"{record['path']}: {record['prompt']!r}, seed {record['seed']} ({record['arm']})")
+        rows = {
+            "guidance": record["guidance"],
+            "negative": record["negative_prompt"],
+            "caption": record["caption"],
+            "sampler": f"{record['sampler']}, {record['schedule']}, {record['steps']} steps, "
+            f"{record['evaluations']} evaluations",
+            "model": f"{record['model']} ({record['dtype']})",
+        }
+        for key, value in rows.items():
+            if value:
+                click.echo(f"  {key:9} {value}")
+
+
+@main.command()
+def models() -> None:
+    """List the models that are here: the embedded one, and those in the hub's cache."""
+    from dnp.model import EMBEDDED
+
+    click.echo(f"embedded   a drawn world's tiny Stable Diffusion, always here ({EMBEDDED})")
+    try:
+        from huggingface_hub import scan_cache_dir
+
+        for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
+            if any((revision.snapshot_path / "model_index.json").is_file() for revision in repo.revisions):
+                click.echo(f"{repo.repo_id}   {repo.size_on_disk_str}, in the hub's cache")
+    except (ImportError, ValueError):  # no cache yet
+        pass
+    click.echo("DIR        any Stable Diffusion 1.x or 2.x directory in diffusers' format, by its path")
+    click.echo("HUB_ID     any such model of the hub, downloaded once: safetensors weights only")
+
+
+@main.command()
+def samplers() -> None:
+    """List the samplers and the schedules of noise levels."""
+    from samplers import SAMPLERS, SCHEDULES
+
+    for title, names in (("samplers", SAMPLERS), ("schedules", SCHEDULES)):
+        click.echo(f"{title}:")
+        for name, line in names.items():
+            click.echo(f"  {name:22} {line}")
+
+
+@main.command()
+def formulas() -> None:
+    """List the guidance strategies with their formulas."""
+    from guidance import parse
+
+    for text, line in _FORMULAS.items():
+        formula = parse(text, s=7.5, w=1)
+        click.echo(f"{text:28} {line}; {len(formula.names)} evaluations a step")
+        click.echo(f"{'':28} with s = 7.5, w = 1: {formula}")
+    click.echo(
+        "\nAny other weighted sum of p (prompt), n (negative) and u (empty) whose weights sum to one is a formula too, "
+        'such as "u + 7.5*(p - n) - 0.5*(n - u)".'
+    )
+
+
+@main.command()
+def env() -> None:
+    """Print versions and devices, and whether another distribution claims one of our names."""
+    from importlib.metadata import packages_distributions
+
+    import torch
+
+    from dnp.folder import versions
+
+    click.echo(f"python {platform.python_version()} on {platform.platform()}")
+    for name, found in versions().items():
+        click.echo(f"{name} {found}")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    click.echo(f"devices: {', '.join(gpus + ['cpu'])} ({torch.get_num_threads()} threads)")
+    claimed = packages_distributions()
+    clashes = {room: sorted(set(claimed.get(room, [])) - {"dnp"}) for room in _ROOMS}
+    for room, others in clashes.items():
+        if others:
+            click.echo(
+                f"warning: the distribution {', '.join(others)} also claims the package {room!r}, so `import {room}` "
+                f"may be theirs: pip uninstall {others[0]}, or use an environment of your own"
+            )
+    if not any(clashes.values()):
+        click.echo(f"no other distribution claims {', '.join(_ROOMS)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""A folder of pictures and what made each: PNGs with their record inside, `run.json`, `manifest.jsonl`, `sheet.png`.
+
+Files are written whole or not at all; a seed is done when its lines are in the manifest, so a run that was stopped
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from dnp.errors import DNPError
+from dnp.recipe import Result
+from dnp.sheet import Cell, sheet
+
+_SHEET_ROWS = 16
+_COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of the packages that make a picture what it is."""
+    found = {}
+    for name in _COMPUTING:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file in one step: whoever looks sees the old one or the new one, whatever happens in between."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def png(image: Image.Image, record: dict[str, Any] | None = None) -> bytes:
+    """A PNG that carries its record: all of it as JSON in "dnp", its gist in "parameters", where viewers look."""
+    info = PngImagePlugin.PngInfo()
+    if record:
+        info.add_itxt("parameters", _parameters(record))
+        info.add_itxt("dnp", json.dumps(record, ensure_ascii=False, sort_keys=True))
+    data = io.BytesIO()
+    image.save(data, "PNG", pnginfo=info)
+    return data.getvalue()
+
+
+def _parameters(record: dict[str, Any]) -> str:
+    lines = [record["prompt"]]
+    if record["negative_prompt"]:
+        lines.append(f"Negative prompt: {record['negative_prompt']}")
+    lines.append(
+        f"Steps: {record['steps']}, Sampler: {record['sampler']}, Schedule type: {record['schedule']}, "
+        f"CFG scale: {record['scale']:g}, Seed: {record['seed']}, "
+        f"Size: {record['width']}x{record['height']}, Model: {record['model']}, "
+        f'Guidance: "{record["guidance"]}", Version: dnp {record["versions"]["dnp"]}'
+    )
+    return "\n".join(lines)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record inside a PNG.
+
+    Raises:
+        DNPError: no picture, or one that carries none.
+    """
+    try:
+        with Image.open(path) as image:
+            return json.loads(image.info["dnp"])
+    except (OSError, ValueError):
+        raise DNPError(f"{path} is no readable picture") from None
+    except KeyError:
+        raise DNPError(f"{path} carries no record: dnp did not write it, or a program removed it") from None
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's `manifest.jsonl`; none where there is no such file.
+
+    Raises:
+        DNPError: a line is no JSON; names it.
+    """
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise DNPError(
+                f"{path}, line {number} is no JSON: take the line out to have its picture made again"
+            ) from None
+    return records
+
+
+class RunFolder:
+    """Where one run's results go.
+
+    Args:
+        path: made where it is not there.
+        settings: everything that makes the pictures what they are, but for the seeds.
+
+    Raises:
+        DNPError: it cannot be written, or holds a run with other settings, or files that are no run's.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(None, "permission denied")
+            held = json.loads(self._run.read_text()) if self._run.exists() else None
+            others = any(path.iterdir())
+        except OSError as error:
+            raise DNPError(
+                f"the folder {str(path)!r} cannot be written ({error.strerror}): give another with --out"
+            ) from None
+        except ValueError:
+            raise DNPError(f"{self._run} is no JSON: give another folder with --out") from None
+        if held is None and others:
+            raise DNPError(f"the folder {str(path)!r} holds other files: give an empty or a new one with --out")
+        for key in {**(held or {}), **settings}:
+            if held and held.get(key) != settings.get(key):
+                raise DNPError(
+                    f"the folder {str(path)!r} holds another run ({key} is {held.get(key)!r} there, "
+                    f"{settings.get(key)!r} here): give another with --out"
+                )
+        self.records = read_manifest(path)
+
+    @property
+    def _run(self) -> Path:
+        return self.path / "run.json"
+
+    def done(self) -> set[int]:
+        """The seeds whose pictures are all there."""
+        seeds = {record["seed"] for record in self.records}
+        lost = {record["seed"] for record in self.records if not (self.path / record["path"]).is_file()}
+        return seeds - lost
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Write the pictures of some results, then their lines; the settings before the first."""
+        if not self._run.exists():
+            write_whole(self._run, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
+        for result in results:
+            self.records = [record for record in self.records if record["seed"] != result.seed]
+            for arm, image in result.images.items():
+                record = self._record(result, arm)
+                data = png(image, record)
+                write_whole(self.path / record["path"], data)
+                self.records.append(
+                    record | {"sha256": hashlib.sha256(data).hexdigest(), "seconds": round(result.seconds[arm], 3)}
+                )
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
+            write_whole(self.path / "manifest.jsonl", lines.encode())
+
+    def _record(self, result: Result, arm: str) -> dict[str, Any]:
+        s, image = self.settings, result.images[arm]
+        with_negative = arm == "dnp" and result.caption
+        return {
+            "path": f"{result.seed:05d}-{arm}.png",
+            "prompt": result.prompt,
+            "seed": result.seed,
+            "arm": arm,
+            "guidance": s[{"plain": "plain", "dns": "dns", "dnp": "guidance"}[arm]],
+            "negative_prompt": result.caption.used if with_negative and result.caption else "",
+            "caption": result.caption.raw if result.caption and arm != "plain" else "",
+            "captioner": s["captioner"],
+            "model": s["model"],
+            "sampler": s["sampler"],
+            "schedule": s["schedule"],
+            "steps": s["dns_steps" if arm == "dns" else "steps"],
+            "scale": s["scale"],
+            "evaluations": result.evaluations[arm],
+            "width": image.width,
+            "height": image.height,
+            "dtype": s["dtype"],
+            "versions": versions(),
+        }
+
+    def write_sheet(self) -> Path:
+        """The contact sheet of the first seeds, made of the files."""
+        rows: dict[int, list[Cell]] = {}
+        says = {
+            "plain": lambda r: r["prompt"],
+            "dns": lambda r: f"“{r['caption']}”",
+            "dnp": lambda r: f"not “{r['negative_prompt']}”",
+        }
+        heads = {"plain": "plain guidance", "dns": "diffusion-negative", "dnp": "with the negative prompt"}
+        for record in sorted(self.records, key=lambda r: (r["seed"], list(says).index(r["arm"]))):
+            with Image.open(self.path / record["path"]) as image:
+                cell = Cell(
+                    image.convert("RGB"),
+                    f"{heads[record['arm']]}, seed {record['seed']}",
+                    says[record["arm"]](record),
+                )
+            rows.setdefault(record["seed"], []).append(cell)
+        shown = list(rows.values())[:_SHEET_ROWS]
+        path = self.path / "sheet.png"
+        write_whole(path, png(sheet(self.settings["prompt"], shown)))
+        return path

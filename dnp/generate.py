@@ -1,0 +1,112 @@
+"""`dnp generate`: a request in words becomes a recipe, and its results a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from captioning import Captioner, Fixed, Person, Transformers, Universal
+from dnp.errors import DNPError
+from dnp.folder import RunFolder
+from dnp.model import Defaults
+from dnp.recipe import DNP, Sampling
+from dnp.stable_diffusion import StableDiffusion
+from guidance import parse
+
+
+def generate(
+    prompt: str,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    model: str = "embedded",
+    negative: str = "auto",
+    batch: int = 4,
+    device: str | None = None,
+    dtype: str | None = None,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> RunFolder:
+    """Make what is missing of a run, and its contact sheet.
+
+    Args:
+        negative: "auto", "ask", "none", "universal" or a text.
+        say: Takes warnings and what was made, a line each.
+        options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
+
+    Raises:
+        DNPError, GuidanceError, SamplerError, CaptionError: what a person can mend.
+    """
+    if not prompt.strip():
+        raise DNPError("the prompt is empty: say what the picture should show")
+    if not negative.strip():
+        raise DNPError("the negative prompt is empty: --negative none makes plain pictures only")
+    loaded = StableDiffusion(model, device, dtype)
+    given = {key: value for key, value in options.items() if value is not None}
+    how = replace(loaded.defaults, **given)
+    if "steps" in given and "dns_steps" not in given:
+        how = replace(how, dns_steps=min(how.steps, how.dns_steps))
+    plain, final, dns = (parse(text, s=how.scale, w=how.strength) for text in ("CFG(s)", how.guidance, how.dns))
+    if negative == "none" and "guidance" in given:
+        plain = final  # the one formula that was asked for, with no negative to compare with
+    written = [] if negative in ("auto", "ask", "none", "universal") else [negative]
+    for text in [prompt, *written]:
+        if unknown := loaded.unknown_words(text):
+            say(
+                f"warning: the model {loaded.name} was never shown {', '.join(map(repr, unknown))}; "
+                f"it knows: {' '.join(loaded.defaults.words)}"
+            )
+    captioner = _captioner(negative, how, loaded)
+    settings = {
+        "prompt": prompt,
+        "negative": negative,
+        "model": loaded.name,
+        "plain": str(plain),
+        "guidance": str(final),
+        "dns": str(dns),
+        "scale": how.scale,
+        "strength": how.strength,
+        "sampler": how.sampler,
+        "schedule": how.schedule,
+        "steps": how.steps,
+        "dns_steps": how.dns_steps,
+        "captioner": how.captioner if negative == "auto" else captioner.name if captioner else "none",
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+    }
+    folder = RunFolder(out, settings)
+    done = folder.done()
+    todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
+    if len(todo) < len(seeds):
+        say(f"{len(seeds) - len(todo)} of {len(seeds)} seeds are already in {out}")
+    batch = 1 if how.sampler == "dpm_adaptive" else batch  # which chooses its steps by the whole batch
+    made = 0
+
+    def label(stage: str) -> str:
+        return f"{stage:5} {made + 1}-{min(made + batch, len(todo))} of {len(todo)}"
+
+    sampling = Sampling(how.sampler, how.schedule, how.steps)
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, replace(sampling, steps=how.dns_steps), label)
+    for made in range(0, len(todo), batch):
+        chunk = todo[made : made + batch]
+        folder.add(recipe([prompt] * len(chunk), chunk))
+    sheet = folder.write_sheet()
+    for record in folder.records:
+        if record["arm"] == "dnp" and record["seed"] in seeds:
+            say(f"seed {record['seed']}: not {record['negative_prompt']!r}")
+    say(f"{len(seeds)} seeds in {out}: look at {sheet}")
+    return folder
+
+
+def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captioner | None:
+    if negative == "none":
+        return None
+    if negative == "ask":
+        return Person()
+    if negative == "universal":
+        return Universal([how.universal]) if how.universal else Universal()
+    if negative != "auto":
+        return Fixed(negative)
+    beside = model.folder / how.captioner  # the embedded model's captioner comes with it
+    return Transformers(beside if beside.is_dir() else how.captioner, device=model.device)

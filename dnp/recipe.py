@@ -1,0 +1,200 @@
+r"""Diffusion-negative prompting: two runs of a sampler with a caption between them.
+
+References:
+    Improving image synthesis with diffusion-negative sampling, Desai & Vasconcelos, ECCV 2024, section 3.5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from PIL import Image
+from torch import Tensor
+
+import samplers
+from captioning import Caption, Captioner, Fixed, Universal, usable
+from dnp.errors import DNPError
+from dnp.model import TextToImage
+from guidance import CFG, DNS, Guidance, NegPrompt
+
+Progress = Callable[[str], samplers.Progress]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to walk: a sampler and a schedule by name, and the number of steps."""
+
+    sampler: str = "dpmpp_2m"
+    schedule: str = "karras"
+    steps: int = 30
+
+    def sigmas(self, denoiser: Any) -> Tensor:
+        """The noise levels for a denoiser. DDIM on the model's own steps ends at the lowest of them instead of at
+        zero, as Stable Diffusion's scheduler has it (`set_alpha_to_one=False`)."""
+        on_table = self.sampler == "ddim" and self.schedule in ("leading", "trailing", "linspace")
+        options = {"final": "sigma_min"} if on_table else {}
+        return samplers.schedule(self.schedule, denoiser, self.steps, **options)
+
+
+@dataclass
+class Result:
+    """One prompt and seed: the pictures made by then, and what they cost.
+
+    Attributes:
+        images: "plain": what plain guidance makes of the prompt; "dns": what the model thinks least like it (where
+            the negative prompt comes from a picture); "dnp": what guidance makes of (prompt, negative).
+        caption: The negative prompt, as captioned and as used; None without one.
+        evaluations: Denoiser evaluations of each picture.
+        seconds: Of each picture and of the "caption": this result's share of its batch.
+    """
+
+    prompt: str
+    seed: int
+    images: dict[str, Image.Image] = field(default_factory=dict)
+    caption: Caption | None = None
+    evaluations: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> Image.Image:
+        return self.images["plain"]
+
+    @property
+    def dns(self) -> Image.Image | None:
+        return self.images.get("dns")
+
+    @property
+    def dnp(self) -> Image.Image | None:
+        return self.images.get("dnp")
+
+
+def paint(
+    model: TextToImage,
+    guidance: Guidance,
+    prompts: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    progress: samplers.Progress = False,
+) -> tuple[list[Image.Image], int]:
+    r"""Pictures of B prompts from B seeds under a guidance.
+
+    Args:
+        prompts: name of a condition → its B texts; a guidance takes those that it names. "empty" is the text ""
+            (the encoding of an empty prompt, not a zero embedding) unless given.
+
+    Returns:
+        The B pictures, and the number of denoiser evaluations that each took.
+
+    Raises:
+        DNPError: the guidance names a condition that has no text.
+        GuidanceError, SamplerError: from below.
+    """
+    texts = {"empty": [""] * len(seeds), **prompts}
+    if missing := [name for name in guidance.names if name not in texts]:
+        raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
+    conditions = {name: model.encode(texts[name]) for name in guidance.names}
+    guided = guidance.wrap(model.denoiser)
+    noise = samplers.noise(model.shape, seeds, device=next(model.denoiser.parameters()).device)
+    latents = samplers.sample(
+        guided,
+        noise,
+        sampling.sigmas(model.denoiser),
+        sampler=sampling.sampler,
+        extra_args=conditions,
+        seeds=seeds,
+        progress=progress,
+    )
+    return model.decode(latents), guided.evaluations
+
+
+@dataclass
+class DNP:
+    r"""The recipe: `DNP(model, captioner)("a prompt", seed=0)` → a `Result`.
+
+    1. DNS from the noise of the seed: the picture that the model thinks least like the prompt (eq. 19).
+    2. Its caption is the negative prompt :math:`n^*`.
+    3. The prompt again, from the same noise, guided by :math:`(p, n^*)` (eq. 4).
+
+    With a `captioning.Fixed` or `Universal` text as the captioner, plain negative prompting, the first step is spared.
+
+    Args:
+        model: The text-to-image model.
+        captioner: Pictures → texts; None makes the plain picture only.
+        guidance: Of the final picture, in terms of "prompt", "negative" and "empty".
+        dns: Of the diffusion-negative picture.
+        plain: Of the picture to compare with.
+        sampling: Of the plain and the final picture.
+        dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
+        progress: stage ("plain", "dns", "dnp") → what `samplers.sample` takes as its progress.
+    """
+
+    model: TextToImage
+    captioner: Captioner | None
+    guidance: Guidance = field(default_factory=lambda: NegPrompt(7.5, evaluations=3))
+    dns: Guidance = field(default_factory=lambda: DNS(7.5))
+    plain: Guidance = field(default_factory=lambda: CFG(7.5))
+    sampling: Sampling = field(default_factory=Sampling)
+    dns_sampling: Sampling | None = None
+    progress: Progress = field(default=lambda stage: False)
+
+    @overload
+    def __call__(self, prompt: str, seed: int = 0) -> Result: ...
+    @overload
+    def __call__(self, prompt: Sequence[str], seed: Sequence[int]) -> list[Result]: ...
+    def __call__(self, prompt: str | Sequence[str], seed: int | Sequence[int] = 0) -> Result | list[Result]:
+        """One prompt and seed, or as many seeds as prompts, which are made in one batch.
+
+        Raises:
+            DNPError: an empty prompt; lengths that differ.
+            CaptionError: the captioner gave nothing that can be used.
+        """
+        if isinstance(prompt, str):
+            if not isinstance(seed, int):
+                raise DNPError(f"one prompt takes one seed, not {seed!r}: for several, give a list of prompts as long")
+            return self._batch([prompt], [seed])[0]
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompt):
+            raise DNPError(f"{len(prompt)} prompts and {len(seeds)} seeds: give one seed for each prompt")
+        return self._batch(list(prompt), seeds)
+
+    def _batch(self, prompts: list[str], seeds: list[int]) -> list[Result]:
+        if not all(prompt.strip() for prompt in prompts):
+            raise DNPError("the prompt is empty: say what the picture should show")
+        results = [Result(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        texts: dict[str, list[str]] = {"prompt": prompts}
+        self._paint(results, "plain", self.plain, texts, self.sampling)
+        if self.captioner is None:
+            return results
+        if not isinstance(self.captioner, (Fixed, Universal)):  # these look at no picture: none to make for them
+            self._paint(results, "dns", self.dns, texts, self.dns_sampling or self.sampling)
+        self._caption(results, self.captioner)
+        texts["negative"] = [result.caption.used for result in results if result.caption]
+        self._paint(results, "dnp", self.guidance, texts, self.sampling)
+        return results
+
+    def _paint(
+        self,
+        results: list[Result],
+        stage: str,
+        guidance: Guidance,
+        texts: dict[str, list[str]],
+        sampling: Sampling,
+    ) -> None:
+        start = time.perf_counter()
+        images, evaluations = paint(
+            self.model, guidance, texts, [result.seed for result in results], sampling, self.progress(stage)
+        )
+        for result, image in zip(results, images, strict=True):
+            result.images[stage] = image
+            result.evaluations[stage] = evaluations
+            result.seconds[stage] = (time.perf_counter() - start) / len(results)
+
+    def _caption(self, results: list[Result], captioner: Captioner) -> None:
+        start = time.perf_counter()
+        raw = captioner([result.images.get("dns", result.plain) for result in results])
+        for result, text in zip(results, raw, strict=True):
+            result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
+            result.seconds["caption"] = (time.perf_counter() - start) / len(results)

@@ -1,0 +1,135 @@
+"""`python -m training`: makes the embedded model again from nothing; what is finished in the work folder is kept."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import click
+import open_clip
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import BlipForConditionalGeneration, BlipProcessor
+
+from eval.judge import Judge
+from eval.world import WORDS
+from training import autoencoder, captioner, card, choose, contrastive, diffusion, judge, pack, words
+from training.data import Pictures, pictures
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Pictures drawn, optimiser steps of each part, and the prompts and seeds of the measurements."""
+
+    pictures: int = 24_000
+    autoencoder: int = 2600
+    judge: int = 1500
+    captioner: int = 3000
+    clip: int = 1200
+    clean: int = 5000
+    noisy: int = 1000
+    prompts: int = 50
+    seeds: int = 6
+
+
+SMOKE = Budget(pictures=96, autoencoder=4, judge=4, captioner=4, clip=2, clean=4, noisy=2, prompts=1, seeds=2)
+PARTS = ("autoencoder", "judge", "captioner", "clip", "diffusion")
+
+
+class Training:
+    """The trained parts; each is made on its first use, from a fixed seed, or taken from the work folder."""
+
+    def __init__(self, work: Path, budget: Budget) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        self.work, self.budget = work, budget
+        self.tokenizer = words.build(WORDS)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        return pictures(self.work, self.budget.pictures)
+
+    @cached_property
+    def autoencoder(self) -> AutoencoderKL:
+        torch.manual_seed(0)
+        return autoencoder.train(self.pictures, self.budget.autoencoder, self.work)
+
+    @cached_property
+    def judge(self) -> Judge:
+        torch.manual_seed(0)
+        return judge.train(self.pictures, self.budget.judge, self.work)
+
+    @cached_property
+    def captioner(self) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
+        torch.manual_seed(0)
+        return captioner.train(self.pictures, self.budget.captioner, self.work)
+
+    @cached_property
+    def clip(self) -> open_clip.CLIP:
+        torch.manual_seed(0)
+        return contrastive.train(self.pictures, self.tokenizer, self.budget.clip, self.work)
+
+    @cached_property
+    def diffusion(self) -> nn.ModuleDict:
+        latents = diffusion.encode(self.pictures, self.autoencoder, self.work)
+        torch.manual_seed(0)
+        return diffusion.train(
+            self.pictures,
+            latents,
+            self.autoencoder,
+            self.tokenizer,
+            self.budget.clean,
+            self.budget.noisy,
+            self.work,
+        )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("dnp/embedded"),
+    show_default=True,
+    help="Where the finished model goes.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("build/train"),
+    show_default=True,
+    help="Pictures, checkpoints, logs and sample grids; a stopped run goes on from here.",
+)
+@click.option("--smoke", is_flag=True, help="A few steps of everything, in about a minute: does it run?")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Train these parts only, and write no model.")
+def main(out: Path, work: Path, smoke: bool, only: tuple[str, ...]) -> None:
+    """Train the embedded model: a drawn world's tiny Stable Diffusion, captioner, CLIP and judge."""
+    budget = SMOKE if smoke else Budget()
+    training = Training(work, budget)
+    for name in only or PARTS:
+        getattr(training, name)
+    if not only:
+        pack.write(
+            out,
+            training.tokenizer,
+            training.autoencoder,
+            training.diffusion,
+            training.judge,
+            training.captioner,
+            training.clip,
+        )
+        chosen = choose.choose(out, budget.prompts, budget.seeds)
+        card.write(out, chosen, budget)
+        click.echo((out / "README.md").read_text())
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

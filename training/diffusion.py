@@ -1,0 +1,180 @@
+"""The diffusion model: a text encoder and a U-Net, trained together in the autoencoder's latents."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor, nn
+from torchvision.utils import save_image
+from tqdm import tqdm
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from eval.world import describe
+from training.data import Pictures
+from training.loop import fit
+from training.render import random_caption
+
+HALF = torch.float16
+_LOOK_AT = (
+    "a red circle and a blue square",
+    "a star and a green heart on a dotted pink background",
+    "a yellow triangle and a purple cross",
+    "a white heart",
+    "a striped blue background",
+    "",
+)
+
+
+def build(tokenizer: CLIPTokenizer, size: int) -> nn.ModuleDict:
+    """The text encoder and the U-Net, untrained; `size` is the latents' height and width."""
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=tokenizer.model_max_length,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=size,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(32, 64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+    return nn.ModuleDict({"text_encoder": text, "unet": unet})
+
+
+def scheduler() -> PNDMScheduler:
+    """Stable Diffusion 1's own noise schedule, as its checkpoints carry it."""
+    return PNDMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        steps_offset=1,
+        set_alpha_to_one=False,
+    )
+
+
+def pipeline(parts: nn.ModuleDict, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+    """The parts as a pipeline of diffusers, whose directory format is the one that the project ships and loads."""
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=parts["text_encoder"],
+        tokenizer=tokenizer,
+        unet=parts["unet"],
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def encode(pictures: Pictures, autoencoder: AutoencoderKL, work: Path) -> Tensor:
+    """The latents of all pictures and of their mirror images, (2, N, 4, h, w) in float16, kept in the work folder."""
+    path = work / "latents.npy"
+    count = len(pictures.layouts)
+    if not path.exists():
+        pieces = []
+        with torch.no_grad():
+            for start in tqdm(range(0, count, 64), "encoding", mininterval=2):
+                x = pictures.batch(torch.arange(start, min(start + 64, count)))
+                pieces.append(
+                    torch.stack([autoencoder.encode(view).latent_dist.mean for view in (x, x.flip(-1))]).half()
+                )
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, (torch.cat(pieces, 1) * autoencoder.config.scaling_factor).numpy())
+        partial.replace(path)
+    return torch.from_numpy(np.load(path))
+
+
+def train(
+    pictures: Pictures,
+    latents: Tensor,
+    autoencoder: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    clean: int,
+    noisy: int,
+    work: Path,
+    batch: int = 64,
+    dropout: float = 0.1,
+    mismatched: float = 0.6,
+) -> nn.ModuleDict:
+    """Train with clean captions for `clean` steps, then for `noisy` steps with captions as unreliable as the web's:
+    a share `mismatched` of them belongs to another picture.
+
+    ε-prediction with the loss weight min(SNR, 5) / SNR (Hang et al. 2023, https://arxiv.org/abs/2303.09556) + 0.1;
+    a share `dropout` of the captions is empty, for classifier-free guidance (Ho & Salimans 2022).
+    """
+    parts = build(tokenizer, latents.shape[-1])
+    alphas = scheduler().alphas_cumprod
+    count = latents.shape[1]
+
+    def loss_for(share: float):  # type: ignore[no-untyped-def]
+        def loss(rng: torch.Generator, step: int) -> Tensor:
+            words = random.Random(step)
+            index = torch.randint(count, (batch,), generator=rng)
+            z = latents[torch.randint(2, (batch,), generator=rng), index].float()
+            other = torch.randint(count, (batch,), generator=rng).tolist()
+            captions = []
+            for mine, another in zip(index.tolist(), other, strict=True):
+                told = pictures.layouts[another if words.random() < share else mine].scene
+                captions.append("" if words.random() < dropout else describe(random_caption(told, words)))
+            tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            t = torch.randint(1000, (batch,), generator=rng)
+            noise = torch.randn(z.shape, generator=rng)
+            a = alphas[t].view(-1, 1, 1, 1)
+            context = parts["text_encoder"](tokens).last_hidden_state
+            predicted = parts["unet"](a.sqrt() * z + (1 - a).sqrt() * noise, t, encoder_hidden_states=context).sample
+            snr = alphas[t] / (1 - alphas[t])
+            weight = snr.clamp(max=5) / snr + 0.1
+            return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
+
+        return loss
+
+    def look(name: str):  # type: ignore[no-untyped-def]
+        def grid(step: int) -> None:
+            pipe = pipeline(parts, autoencoder, tokenizer)
+            pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+            pipe.set_progress_bar_config(disable=True)
+            rows = [
+                pipe(
+                    list(_LOOK_AT),
+                    guidance_scale=scale,
+                    num_inference_steps=16,
+                    output_type="pt",
+                    generator=[torch.Generator().manual_seed(0) for _ in _LOOK_AT],
+                ).images
+                for scale in (1.0, 3.0, 7.5)
+            ]
+            save_image(torch.cat(rows), work / f"{name}-{step:06d}.png", nrow=len(_LOOK_AT))
+
+        return grid
+
+    fit("diffusion-clean", parts, loss_for(0.0), clean, work, every=500, look=look("clean"))
+    if noisy:
+        fit("diffusion", parts, loss_for(mismatched), noisy, work, lr=5e-4, every=500, look=look("noisy"))
+    return parts

@@ -1,0 +1,36 @@
+"""Writes the trained parts in the formats of the real ones, all weights in float16 safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import nn
+from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPTokenizer
+
+from eval.judge import Judge
+from training import contrastive, diffusion
+
+
+def write(
+    out: Path,
+    tokenizer: CLIPTokenizer,
+    autoencoder: AutoencoderKL,
+    parts: nn.ModuleDict,
+    judge: Judge,
+    captioner: tuple[BlipForConditionalGeneration, BlipProcessor],
+    clip: Any,
+) -> None:
+    """The pipeline's folders in `out`, as diffusers writes them, and beside them captioner/, clip/ and judge/."""
+    diffusion.pipeline(parts, autoencoder, tokenizer).to(dtype=diffusion.HALF).save_pretrained(out)
+    model, processor = captioner
+    model.half().save_pretrained(out / "captioner")
+    processor.save_pretrained(out / "captioner")
+    contrastive.save(clip, tokenizer, out / "clip")
+    (out / "judge").mkdir(exist_ok=True)
+    save_file(
+        {key: value.half() for key, value in judge.net.state_dict().items()},
+        out / "judge" / "judge.safetensors",
+    )
