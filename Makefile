@@ -1,7 +1,6 @@
 # Everything needs nothing but Python 3.10 to 3.12: each target first installs what it uses into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-export PYTHONWARNINGS = ignore:pkg_resources is deprecated
 
 .PHONY: help install demo test lint train train-smoke
 

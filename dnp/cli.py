@@ -6,13 +6,10 @@ import json
 import os
 import platform
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import click
-
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # by k-diffusion's dependency clip
 
 _FORMULAS = {
     "CFG(s)": "classifier-free guidance (eq. 3)",

@@ -16,7 +16,7 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from eval.judge import Judge
 from eval.world import WORDS
-from training import autoencoder, captioner, card, choose, contrastive, diffusion, judge, pack, words
+from training import autoencoder, captioner, card, choose, contrastive, diffusion, judge, measure, pack, words
 from training.data import Pictures, pictures
 
 
@@ -27,10 +27,10 @@ class Budget:
     pictures: int = 24_000
     autoencoder: int = 2600
     judge: int = 1500
-    captioner: int = 3000
+    captioner: int = 9000
     clip: int = 1200
-    clean: int = 5000
-    noisy: int = 1000
+    clean: int = 4000
+    noisy: int = 800
     prompts: int = 50
     seeds: int = 6
 
@@ -119,8 +119,9 @@ def main(out: Path, work: Path, smoke: bool, only: tuple[str, ...]) -> None:
             training.captioner,
             training.clip,
         )
-        chosen = choose.choose(out, budget.prompts, budget.seeds)
-        card.write(out, chosen, budget)
+        found = choose.choose(out, budget.prompts, budget.seeds)
+        unseen = pictures(work, min(512, budget.pictures), seed=1)
+        card.write(out, measure.parts(out, unseen), found, budget)
         click.echo((out / "README.md").read_text())
 
 

@@ -103,7 +103,9 @@ def train(
         there = F.binary_cross_entropy_with_logits(maps[:, : len(SHAPES)], (heat > 0.5).float()) * len(SHAPES)
         return said + there + 0.5 * F.cross_entropy(maps[:, len(SHAPES) :], colour)
 
-    fit("captioner", nn.ModuleDict({"model": model, "head": head}), loss, steps, work, lr=1e-3)
+    both = nn.ModuleDict({"model": model, "head": head})
+    for cycle in (1, 2):  # shapes come late: a second, longer cycle of the learning rate finds them
+        fit(f"captioner-{cycle}", both, loss, cycle * steps // 3, work, lr=1e-3)
     return model, processor
 
 

@@ -1,0 +1,118 @@
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from dnp.model import EMBEDDED
+from eval.world import WORDS
+from training import words
+from training.data import pictures
+from training.loop import fit
+from training.measure import gain, share
+
+
+def test_every_word_is_one_token():
+    tokenizer = words.build(WORDS)
+    for word in WORDS:
+        assert len(tokenizer(word).input_ids) == 3  # with begin and end
+    sentence = "a red circle and an orange star on a dotted pink background"
+    ids = tokenizer(sentence).input_ids
+    assert len(ids) == 2 + len(sentence.split()) and max(ids) == tokenizer.eos_token_id  # which open_clip looks for
+    assert 3 < len(tokenizer("zebra").input_ids) and tokenizer.unk_token_id not in tokenizer("zebra").input_ids[1:-1]
+
+
+def test_pictures_are_the_same_again(tmp_path):
+    first = pictures(tmp_path, 8)
+    again = pictures(tmp_path, 8)  # from the file
+    (tmp_path / "more").mkdir()
+    more = pictures(tmp_path / "more", 12)
+    assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.pixels, more.pixels[:8])
+    assert first.layouts == again.layouts == more.layouts[:8]
+    flip = torch.tensor([True, False])
+    x = first.batch(torch.tensor([0, 0]), flip)
+    assert x.shape == (2, 3, 64, 64) and torch.equal(x[0].flip(-1), x[1]) and -1 <= x.min() and x.max() <= 1
+
+
+def _regression(work, steps, stop=None):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss(rng, step):
+        if step == stop:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 3, generator=rng)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    fit("line", model, loss, steps, work, lr=0.05, ema=0.9, every=10)
+    return model.weight.detach()
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    whole.mkdir(), halves.mkdir()
+    weights = _regression(whole, 200)
+    with pytest.raises(KeyboardInterrupt):
+        _regression(halves, 200, stop=57)
+    torch.testing.assert_close(_regression(halves, 200), weights, rtol=0, atol=0)
+    torch.testing.assert_close(_regression(halves, 200, stop=0), weights, rtol=0, atol=0)  # finished: taken as it is
+    torch.testing.assert_close(weights, torch.ones(1, 3), rtol=0, atol=0.02)
+
+
+def test_training_stops_at_a_loss_that_is_not_a_number(tmp_path):
+    model = nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="nan at step 0"):
+        fit("bad", model, lambda rng, step: model.weight.sum() * float("nan"), 3, tmp_path)
+
+
+def test_intervals_against_closed_forms():
+    rng = random.Random(0)
+    values = [rng.random() < 0.3 for _ in range(400)]
+    mean, half = share(values)
+    assert mean == sum(values) / 400 and half == pytest.approx(1.96 * np.std(values) / 20)
+    # prompts whose differences are independent normal means: the bootstrap's interval is the normal one
+    means = np.random.default_rng(1).normal(0.1, 0.2, 300)
+    clusters = [f"prompt {i}" for i in range(300) for _ in range(2)]
+    difference, low, high = gain(np.repeat(means, 2), np.zeros(600), clusters)  # type: ignore[arg-type]
+    width = 1.96 * means.std() / 300**0.5
+    assert difference == pytest.approx(means.mean())
+    assert low == pytest.approx(means.mean() - width, abs=0.004) and high == pytest.approx(means.mean() + width, abs=0.004)
+
+
+def test_the_embedded_model_is_complete_and_small():
+    assert sum(path.stat().st_size for path in EMBEDDED.rglob("*")) < 40e6
+    for path in EMBEDDED.rglob("*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            kinds = {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
+        assert kinds <= {"F16", "I64"}, path  # I64: BLIP's positions
+    assert not [path for path in EMBEDDED.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    card = (EMBEDDED / "README.md").read_text()
+    chosen = json.loads((EMBEDDED / "dnp.json").read_text())
+    assert f"| {chosen['scale']:g} |" in card and "belong to another picture" in card
+
+
+def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
+    out = tmp_path / "model"
+    command = [sys.executable, "-m", "training", "--smoke", "--work", str(tmp_path / "work"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "How good it is" in done.stdout
+
+    import open_clip
+
+    from captioning import Transformers
+    from dnp import DNP, Sampling
+    from dnp.stable_diffusion import StableDiffusion
+
+    recipe = DNP(StableDiffusion(str(out)), Transformers(out / "captioner"), sampling=Sampling(steps=2))
+    try:
+        result = recipe("a red circle", seed=0)
+        assert set(result.images) == {"plain", "dns", "dnp"}
+    except ValueError as error:  # a captioner of a few steps may say nothing at all
+        assert "caption" in str(error)
+    assert open_clip.create_model(f"local-dir:{out / 'clip'}").visual is not None
