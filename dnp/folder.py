@@ -201,7 +201,7 @@ class RunFolder:
         says = {
             "plain": lambda r: r["prompt"],
             "dns": lambda r: f"“{r['caption']}”",
-            "dnp": lambda r: f"not “{r['negative_prompt']}”",
+            "dnp": lambda r: f"negative prompt “{r['negative_prompt']}”",
         }
         heads = {"plain": "plain guidance", "dns": "diffusion-negative", "dnp": "with the negative prompt"}
         for record in sorted(self.records, key=lambda r: (r["seed"], list(says).index(r["arm"]))):

@@ -53,11 +53,8 @@ def generate(
         plain = final  # the one formula that was asked for, with no negative to compare with
     written = [] if negative in ("auto", "ask", "none", "universal") else [negative]
     for text in [prompt, *written]:
-        if unknown := loaded.unknown_words(text):
-            say(
-                f"warning: the model {loaded.name} was never shown {', '.join(map(repr, unknown))}; "
-                f"it knows: {' '.join(loaded.defaults.words)}"
-            )
+        for warning in loaded.warnings(text):
+            say(f"warning: {warning}")
     captioner = _captioner(negative, how, loaded)
     settings = {
         "prompt": prompt,
@@ -84,7 +81,7 @@ def generate(
     made = 0
 
     def label(stage: str) -> str:
-        return f"{stage:5} {made + 1}-{min(made + batch, len(todo))} of {len(todo)}"
+        return f"{stage:7} {made + 1}-{min(made + batch, len(todo))} of {len(todo)}"
 
     sampling = Sampling(how.sampler, how.schedule, how.steps)
     recipe = DNP(loaded, captioner, final, dns, plain, sampling, replace(sampling, steps=how.dns_steps), label)
@@ -94,7 +91,7 @@ def generate(
     sheet = folder.write_sheet()
     for record in folder.records:
         if record["arm"] == "dnp" and record["seed"] in seeds:
-            say(f"seed {record['seed']}: not {record['negative_prompt']!r}")
+            say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
     say(f"{len(seeds)} seeds in {out}: look at {sheet}")
     return folder
 

@@ -12,6 +12,8 @@ A text-to-image model is four things (and a name for the records)::
 
         def decode(self, latents):             # latents of unit variance → PIL images
             ...
+
+Noise is made on its `device`, a fifth thing, where it is not the CPU.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from captioning import Caption, Captioner, Fixed, Universal, usable
 from dnp.errors import DNPError
 from dnp.model import TextToImage
 from guidance import CFG, DNS, Guidance, NegPrompt
+from samplers.progress import ticker
 
 Progress = Callable[[str], samplers.Progress]
 
@@ -97,7 +98,7 @@ def paint(
         raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
     conditions = {name: model.encode(texts[name]) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
-    noise = samplers.noise(model.shape, seeds, device=next(model.denoiser.parameters()).device)
+    noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
         guided,
         noise,
@@ -128,7 +129,7 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
-        progress: stage ("plain", "dns", "dnp") → what `samplers.sample` takes as its progress.
+        progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
     """
 
     model: TextToImage
@@ -194,7 +195,9 @@ class DNP:
 
     def _caption(self, results: list[Result], captioner: Captioner) -> None:
         start = time.perf_counter()
-        raw = captioner([result.images.get("dns", result.plain) for result in results])
+        with ticker(self.progress("caption"), 1) as tick:
+            raw = captioner([result.images.get("dns", result.plain) for result in results])
+            tick()
         for result, text in zip(results, raw, strict=True):
             result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

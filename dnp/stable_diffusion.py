@@ -87,10 +87,19 @@ class StableDiffusion:
             images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
         return images
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model was never shown; none where it does not say which it knows."""
+    def warnings(self, prompt: str) -> list[str]:
+        """What of a prompt the model cannot use, a line each: words that it was never shown (where it says which it
+        knows), and tokens beyond those that its text encoder takes."""
+        found, known = [], self.defaults.words
         words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-        return [word for word in dict.fromkeys(words) if self.defaults.words and word not in self.defaults.words]
+        if unknown := [word for word in dict.fromkeys(words) if known and word not in known]:
+            found.append(
+                f"the model {self.name} was never shown {', '.join(map(repr, unknown))}; it knows: {' '.join(known)}"
+            )
+        tokens, room = len(self.tokenizer(prompt).input_ids), self.tokenizer.model_max_length
+        if tokens > room:
+            found.append(f"the prompt has {tokens} tokens, of which the model reads the first {room}")
+        return found
 
 
 def _device(name: str | None) -> torch.device:
