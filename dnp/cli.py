@@ -31,10 +31,12 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("\ndnp: stopped; what was finished is kept, the same command goes on from there", err=True)
             ctx.exit(130)
+        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors too, and click's own business
+            raise
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: torch's, such as a GPU out of memory
             if os.environ.get("DNP_TRACEBACK"):
                 raise
             click.echo(f"dnp: {' '.join(str(error).split())}", err=True)
@@ -64,6 +66,8 @@ def _seeds(text: str, count: int | None) -> list[int]:
         raise ValueError(f"--seed {text!r} already says how many: leave --count {count} out")
     if high < low:
         raise ValueError(f"--seed {text!r} is an empty range: write the smaller seed first, as in --seed 0-7")
+    if high >= 2**63:
+        raise ValueError(f"--seed {text!r} is too large: seeds go from 0 to 2**63 - 1")
     return list(range(low, high + 1))
 
 
@@ -106,13 +110,6 @@ def _seeds(text: str, count: int | None) -> list[int]:
 @click.option("--captioner", metavar="DIR|HUB_ID", help="An image-to-text model of transformers, for --negative auto.")
 @click.option("--seed", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
 @click.option("--count", type=click.IntRange(1), help="How many pictures: seeds N, N+1, …")
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    help="How many at a time; changes speed and memory, not the pictures.",
-)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -172,14 +169,15 @@ def models() -> None:
     from dnp.model import EMBEDDED
 
     click.echo(f"embedded   a drawn world's tiny Stable Diffusion, always here ({EMBEDDED})")
-    try:
-        from huggingface_hub import scan_cache_dir
+    from huggingface_hub import CacheNotFound, scan_cache_dir
 
-        for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
-            if any((revision.snapshot_path / "model_index.json").is_file() for revision in repo.revisions):
-                click.echo(f"{repo.repo_id}   {repo.size_on_disk_str}, in the hub's cache")
-    except (ImportError, ValueError):  # no cache yet
-        pass
+    try:
+        repos = scan_cache_dir().repos
+    except (CacheNotFound, ValueError):  # no cache yet
+        repos = frozenset()
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        if any((revision.snapshot_path / "model_index.json").is_file() for revision in repo.revisions):
+            click.echo(f"{repo.repo_id}   {repo.size_on_disk_str}, in the hub's cache")
     click.echo("DIR        any Stable Diffusion 1.x or 2.x directory in diffusers' format, by its path")
     click.echo("HUB_ID     any such model of the hub, downloaded once: safetensors weights only")
 

@@ -67,9 +67,10 @@ def _parameters(record: dict[str, Any]) -> str:
     lines = [record["prompt"]]
     if record["negative_prompt"]:
         lines.append(f"Negative prompt: {record['negative_prompt']}")
+    scale = "" if record["scale"] is None else f"CFG scale: {record['scale']:g}, "
     lines.append(
-        f"Steps: {record['steps']}, Sampler: {record['sampler']}, Schedule type: {record['schedule']}, "
-        f"CFG scale: {record['scale']:g}, Seed: {record['seed']}, "
+        f"Steps: {record['steps']}, Sampler: {record['sampler']}, Schedule type: {record['schedule']}, {scale}"
+        f"Seed: {record['seed']}, "
         f"Size: {record['width']}x{record['height']}, Model: {record['model']}, "
         f'Guidance: "{record["guidance"]}", Version: dnp {record["versions"]["dnp"]}'
     )
@@ -98,7 +99,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
         DNPError: a line is no JSON; names it.
     """
     path = folder / "manifest.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     records = []
     for number, line in enumerate(lines, 1):
         try:
@@ -127,7 +128,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(None, "permission denied")
-            held = json.loads(self._run.read_text()) if self._run.exists() else None
+            held = json.loads(self._run.read_text(encoding="utf-8")) if self._run.exists() else None
             others = any(path.iterdir())
         except OSError as error:
             raise DNPError(
@@ -187,7 +188,7 @@ class RunFolder:
             "sampler": s["sampler"],
             "schedule": s["schedule"],
             "steps": s["dns_steps" if arm == "dns" else "steps"],
-            "scale": s["scale"],
+            "scale": None if arm == "dns" else s["scale"],  # the formula of DNS has its own
             "evaluations": result.evaluations[arm],
             "width": image.width,
             "height": image.height,
@@ -197,6 +198,8 @@ class RunFolder:
 
     def write_sheet(self) -> Path:
         """The contact sheet of the first seeds, made of the files."""
+        first = sorted(self.done())[:_SHEET_ROWS]
+        records = [record for record in self.records if record["seed"] in first]
         rows: dict[int, list[Cell]] = {}
         says = {
             "plain": lambda r: r["prompt"],
@@ -204,7 +207,7 @@ class RunFolder:
             "dnp": lambda r: f"negative prompt “{r['negative_prompt']}”",
         }
         heads = {"plain": "plain guidance", "dns": "diffusion-negative", "dnp": "with the negative prompt"}
-        for record in sorted(self.records, key=lambda r: (r["seed"], list(says).index(r["arm"]))):
+        for record in sorted(records, key=lambda r: (r["seed"], list(says).index(r["arm"]))):
             with Image.open(self.path / record["path"]) as image:
                 cell = Cell(
                     image.convert("RGB"),
@@ -212,7 +215,6 @@ class RunFolder:
                     says[record["arm"]](record),
                 )
             rows.setdefault(record["seed"], []).append(cell)
-        shown = list(rows.values())[:_SHEET_ROWS]
         path = self.path / "sheet.png"
-        write_whole(path, png(sheet(self.settings["prompt"], shown)))
+        write_whole(path, png(sheet(self.settings["prompt"], list(rows.values()))))
         return path

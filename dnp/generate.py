@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning import Captioner, Fixed, Person, Transformers, Universal
+from captioning import Captioner, Fixed, Person, Transformers, Universal, usable
 from dnp.errors import DNPError
 from dnp.folder import RunFolder
 from dnp.model import Defaults
@@ -23,7 +23,6 @@ def generate(
     *,
     model: str = "embedded",
     negative: str = "auto",
-    batch: int = 4,
     device: str | None = None,
     dtype: str | None = None,
     say: Callable[[str], None] = print,
@@ -55,7 +54,12 @@ def generate(
     for text in [prompt, *written]:
         for warning in loaded.warnings(text):
             say(f"warning: {warning}")
+    sampling = Sampling(how.sampler, how.schedule, how.steps)
+    dns_sampling = replace(sampling, steps=how.dns_steps)
+    for walk in (sampling, dns_sampling):
+        walk.sigmas(loaded.denoiser)  # which refuses more steps than there are, before anything is made
     captioner = _captioner(negative, how, loaded)
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling)
     settings = {
         "prompt": prompt,
         "negative": negative,
@@ -69,7 +73,7 @@ def generate(
         "schedule": how.schedule,
         "steps": how.steps,
         "dns_steps": how.dns_steps,
-        "captioner": how.captioner if negative == "auto" else captioner.name if captioner else "none",
+        "captioner": captioner.name if captioner else "none",
         "dtype": str(loaded.dtype).removeprefix("torch."),
     }
     folder = RunFolder(out, settings)
@@ -77,18 +81,13 @@ def generate(
     todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
     if len(todo) < len(seeds):
         say(f"{len(seeds) - len(todo)} of {len(seeds)} seeds are already in {out}")
-    batch = 1 if how.sampler == "dpm_adaptive" else batch  # which chooses its steps by the whole batch
-    made = 0
-
-    def label(stage: str) -> str:
-        return f"{stage:7} {made + 1}-{min(made + batch, len(todo))} of {len(todo)}"
-
-    sampling = Sampling(how.sampler, how.schedule, how.steps)
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, replace(sampling, steps=how.dns_steps), label)
-    for made in range(0, len(todo), batch):
-        chunk = todo[made : made + batch]
-        folder.add(recipe([prompt] * len(chunk), chunk))
-    sheet = folder.write_sheet()
+    try:
+        # One at a time: in batches of different size, products and convolutions round differently
+        for number, seed in enumerate(todo, 1):
+            recipe.progress = lambda stage, number=number: f"{stage:7} {number} of {len(todo)}"  # type: ignore[misc]
+            folder.add([recipe(prompt, seed)])
+    finally:
+        sheet = folder.write_sheet() if folder.done() else None
     for record in folder.records:
         if record["arm"] == "dnp" and record["seed"] in seeds:
             say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
@@ -104,6 +103,10 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
     if negative == "universal":
         return Universal([how.universal]) if how.universal else Universal()
     if negative != "auto":
+        usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
     beside = model.folder / how.captioner  # the embedded model's captioner comes with it
-    return Transformers(beside if beside.is_dir() else how.captioner, device=model.device)
+    captioner = Transformers(beside if beside.is_dir() else how.captioner, device=model.device)
+    if beside.is_dir():  # a name that means the same on any machine
+        captioner.name = f"{model.name}/{how.captioner}"
+    return captioner

@@ -79,12 +79,18 @@ class Defaults:
         if not path.is_file():
             return cls()
         try:
-            given = json.loads(path.read_text())
-            unknown = set(given) - {field.name for field in fields(cls)}
-        except (ValueError, TypeError) as error:
+            given = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise DNPError(f"{path} is not valid JSON: {error}") from None
-        if unknown:
-            raise DNPError(f"{path}: {sorted(unknown)[0]!r} is none of {', '.join(f.name for f in fields(cls))}")
+        if not isinstance(given, dict):
+            raise DNPError(f'{path} is no JSON object, as {{"scale": 7.5}} is one')
+        if unknown := sorted(set(given) - {field.name for field in fields(cls)}):
+            raise DNPError(f"{path}: {unknown[0]!r} is none of {', '.join(f.name for f in fields(cls))}")
+        kinds: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "tuple[str, ...]": list}
+        kinds["str | None"] = (str, type(None))
+        for field in fields(cls):
+            if field.name in given and not isinstance(given[field.name], kinds[str(field.type)]):
+                raise DNPError(f"{path}: {field.name} is {given[field.name]!r}, not of the kind {field.type}")
         return cls(**given | {"words": tuple(given.get("words", ()))})
 
 

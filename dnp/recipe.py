@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -19,6 +19,7 @@ from captioning import Caption, Captioner, Fixed, Universal, usable
 from dnp.errors import DNPError
 from dnp.model import TextToImage
 from guidance import CFG, DNS, Guidance, NegPrompt
+from samplers.errors import lookup
 from samplers.progress import ticker
 
 Progress = Callable[[str], samplers.Progress]
@@ -31,6 +32,10 @@ class Sampling:
     sampler: str = "dpmpp_2m"
     schedule: str = "karras"
     steps: int = 30
+
+    def __post_init__(self) -> None:
+        lookup("sampler", self.sampler, samplers.SAMPLERS)
+        lookup("schedule", self.schedule, samplers.SCHEDULES)
 
     def sigmas(self, denoiser: Any) -> Tensor:
         """The noise levels for a denoiser. DDIM on the model's own steps ends at the lowest of them instead of at
@@ -94,8 +99,7 @@ def paint(
         GuidanceError, SamplerError: from below.
     """
     texts = {"empty": [""] * len(seeds), **prompts}
-    if missing := [name for name in guidance.names if name not in texts]:
-        raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
+    _check_names(guidance, texts)
     conditions = {name: model.encode(texts[name]) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
@@ -109,6 +113,11 @@ def paint(
         progress=progress,
     )
     return model.decode(latents), guided.evaluations
+
+
+def _check_names(guidance: Guidance, texts: Iterable[str]) -> None:
+    if missing := [name for name in guidance.names if name not in texts]:
+        raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
 
 
 @dataclass
@@ -130,6 +139,9 @@ class DNP:
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
+
+    Raises:
+        DNPError: a guidance names a condition that has no text.
     """
 
     model: TextToImage
@@ -141,12 +153,18 @@ class DNP:
     dns_sampling: Sampling | None = None
     progress: Progress = field(default=lambda stage: False)
 
+    def __post_init__(self) -> None:
+        for guidance in (self.plain, self.dns):
+            _check_names(guidance, ("prompt", "empty"))
+        _check_names(self.guidance, ("prompt", "empty", "negative"))
+
     @overload
     def __call__(self, prompt: str, seed: int = 0) -> Result: ...
     @overload
     def __call__(self, prompt: Sequence[str], seed: Sequence[int]) -> list[Result]: ...
     def __call__(self, prompt: str | Sequence[str], seed: int | Sequence[int] = 0) -> Result | list[Result]:
-        """One prompt and seed, or as many seeds as prompts, which are made in one batch.
+        """One prompt and seed, or as many seeds as prompts, which are made in one batch: faster, and the same pictures
+        up to rounding, since products and convolutions round differently in batches of different size.
 
         Raises:
             DNPError: an empty prompt; lengths that differ.
@@ -185,9 +203,8 @@ class DNP:
         sampling: Sampling,
     ) -> None:
         start = time.perf_counter()
-        images, evaluations = paint(
-            self.model, guidance, texts, [result.seed for result in results], sampling, self.progress(stage)
-        )
+        seeds = [result.seed for result in results]
+        images, evaluations = paint(self.model, guidance, texts, seeds, sampling, self.progress(stage))
         for result, image in zip(results, images, strict=True):
             result.images[stage] = image
             result.evaluations[stage] = evaluations
@@ -198,6 +215,8 @@ class DNP:
         with ticker(self.progress("caption"), 1) as tick:
             raw = captioner([result.images.get("dns", result.plain) for result in results])
             tick()
+        if len(raw) != len(results):
+            raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
         for result, text in zip(results, raw, strict=True):
             result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

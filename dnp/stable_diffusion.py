@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +66,27 @@ class StableDiffusion:
         if (kind := scheduler.config.prediction_type) not in kinds:
             raise DNPError(f"{folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
         self.denoiser = kinds[kind](_Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False)
-        self._encoded: dict[str, Tensor] = {}
+        self._encoded = lru_cache(maxsize=256)(self._encode)
 
     def _part(self, kind: Any, name: str, keyword: str, dtype: torch.dtype) -> Any:
-        part = _load(kind, self.folder / name, use_safetensors=True, **{keyword: dtype})
+        folder = self.folder / name
+        options = {"use_safetensors": True, "output_loading_info": True, keyword: dtype}
+        if keyword == "dtype":  # transformers, whose error would not name the weight
+            options["ignore_mismatched_sizes"] = True
+        part, report = _load(kind, folder, **options)
+        # Of these the libraries make random numbers, or nothing.
+        if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
+            raise DNPError(f"the weights in {folder} lack {lacking[0]}, or have it in another shape: copy them again")
         return part.to(self.device).requires_grad_(False).eval()
 
     @torch.no_grad()
+    def _encode(self, prompt: str) -> Tensor:
+        tokens = self.tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.text_encoder(tokens.to(self.device)).last_hidden_state
+
     def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Texts → {"encoder_hidden_states": (B, tokens, width)}; each is encoded by itself and once."""
-        for prompt in set(prompts) - set(self._encoded):
-            tokens = self.tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            self._encoded[prompt] = self.text_encoder(tokens.to(self.device)).last_hidden_state
-        return {"encoder_hidden_states": torch.cat([self._encoded[prompt] for prompt in prompts])}
+        """Texts → {"encoder_hidden_states": (B, tokens, width)}; each is encoded by itself, the last ones once."""
+        return {"encoder_hidden_states": torch.cat([self._encoded(prompt) for prompt in prompts])}
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -136,15 +147,31 @@ def _load(kind: Any, folder: Path, **options: Any) -> Any:
             else f"there are no .safetensors weights in {folder}"
         )
     try:
-        return kind.from_pretrained(folder, local_files_only=True, **options)
+        with _silence():
+            return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # as many kinds as there are libraries below: all mean that this part is unusable
         broken = next((p for p in sorted(folder.glob("*.safetensors")) if not _readable(p)), None)
         what = (
             f"{broken} is truncated or no safetensors file: copy it again"
             if broken
-            else f"{folder} cannot be loaded as {kind.__name__}: {first_line(error)}"
+            else f"{folder} cannot be loaded as {kind.__name__}: {first_line(error).split('. If you want')[0]}; "
+            "its configuration and its weights must be there and belong together"
         )
         raise DNPError(what) from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What the libraries would print about a part is in the error, in a line."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _readable(path: Path) -> bool:

@@ -29,10 +29,10 @@ class Budget:
     judge: int = 1500
     captioner: int = 9000
     clip: int = 1200
-    clean: int = 4000
-    noisy: int = 800
+    clean: int = 6300
+    noisy: int = 700
     prompts: int = 50
-    seeds: int = 6
+    seeds: int = 4
 
 
 SMOKE = Budget(pictures=96, autoencoder=4, judge=4, captioner=4, clip=2, clean=4, noisy=2, prompts=1, seeds=2)

@@ -144,7 +144,8 @@ def train(
                 told = pictures.layouts[another if words.random() < share else mine].scene
                 captions.append("" if words.random() < dropout else describe(random_caption(told, words)))
             tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            t = torch.randint(1000, (batch,), generator=rng)
+            # more often where there is much noise, since it is there that the prompt decides
+            t = (1000 * torch.rand(batch, generator=rng).sqrt()).long()
             noise = torch.randn(z.shape, generator=rng)
             a = alphas[t].view(-1, 1, 1, 1)
             context = parts["text_encoder"](tokens).last_hidden_state

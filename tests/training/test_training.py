@@ -81,7 +81,9 @@ def test_intervals_against_closed_forms():
     difference, low, high = gain(np.repeat(means, 2), np.zeros(600), clusters)  # type: ignore[arg-type]
     width = 1.96 * means.std() / 300**0.5
     assert difference == pytest.approx(means.mean())
-    assert low == pytest.approx(means.mean() - width, abs=0.004) and high == pytest.approx(means.mean() + width, abs=0.004)
+    assert low == pytest.approx(means.mean() - width, abs=0.004) and high == pytest.approx(
+        means.mean() + width, abs=0.004
+    )
 
 
 def test_the_embedded_model_is_complete_and_small():
