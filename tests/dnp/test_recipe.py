@@ -114,7 +114,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(embedded, sampler):
         assert alone.evaluations == one.evaluations
         for stage, image in alone.images.items():
             off = np.abs(np.asarray(image, int) - np.asarray(one.images[stage], int))
-            assert off.max() <= 1 and (off > 0).mean() < 1e-3
+            assert off.max() <= 1 and (off > 0).mean() < 0.01
 
 
 def test_a_caption_that_is_the_prompt_costs_nothing(embedded):
