@@ -29,8 +29,8 @@ class Budget:
     judge: int = 1500
     captioner: int = 9000
     clip: int = 1200
-    clean: int = 5800
-    noisy: int = 600
+    clean: int = 7800
+    noisy: int = 500
     prompts: int = 50
     seeds: int = 4
 
