@@ -11,18 +11,24 @@ samplers or images.
     model = (u + 7.5 * (p - n)).wrap(denoiser)
 """
 
-from .base import Evaluator, Guidance
+from .added import Added
+from .base import Guidance
 from .cfg import CFG
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .dns import DNS
 from .errors import GuidanceError
+from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
 from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
+from .renamed import Renamed
+from .schedules import CosineScale, LinearScale, StepScale
 from .weights import Scale
 
 __all__ = [
+    "Added",
     "CFG",
+    "CosineScale",
     "DNS",
     "Direction",
     "Evaluator",
@@ -32,8 +38,11 @@ __all__ = [
     "GuidanceError",
     "GuidedDenoiser",
     "Linear",
+    "LinearScale",
     "NegPrompt",
+    "Renamed",
     "Scale",
+    "StepScale",
     "Trace",
     "from_json",
     "parse",
