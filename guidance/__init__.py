@@ -12,10 +12,13 @@ samplers or images.
 """
 
 from .added import Added
+from .autoguidance import Autoguidance, Models
 from .base import Guidance
 from .cfg import CFG
+from .composable import Composable
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .dns import DNS
+from .dual import DualCFG
 from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
@@ -27,10 +30,13 @@ from .weights import Scale
 
 __all__ = [
     "Added",
+    "Autoguidance",
     "CFG",
+    "Composable",
     "CosineScale",
     "DNS",
     "Direction",
+    "DualCFG",
     "Evaluator",
     "Execution",
     "Formula",
@@ -39,6 +45,7 @@ __all__ = [
     "GuidedDenoiser",
     "Linear",
     "LinearScale",
+    "Models",
     "NegPrompt",
     "Renamed",
     "Scale",
