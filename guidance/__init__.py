@@ -24,6 +24,7 @@ from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
 from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
+from .perpneg import PerpNeg
 from .renamed import Renamed
 from .schedules import CosineScale, LinearScale, StepScale
 from .weights import Scale
@@ -47,6 +48,7 @@ __all__ = [
     "LinearScale",
     "Models",
     "NegPrompt",
+    "PerpNeg",
     "Renamed",
     "Scale",
     "StepScale",

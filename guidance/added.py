@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .base import Argument, Guidance, inner
+from .base import Argument, Guidance, wrapped
 from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, weighted_sum
-from .notation import combination, order
+from .notation import combination
 from .weights import Atom
 
 
@@ -27,7 +27,6 @@ class Added(Guidance):
 
     # No dataclass, and so no strategy by name: its text is the sum.
     def __init__(self, guidance: Guidance, direction: Direction) -> None:
-        inner(guidance, "Added")
         if not isinstance(direction, Direction):
             raise GuidanceError(f"{direction!r} cannot be added to {guidance}: a direction can, as in 2*(p - n)")
         self.guidance = guidance
@@ -39,7 +38,7 @@ class Added(Guidance):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(sorted({*self.guidance.names, *self.direction.weights}, key=order))
+        return wrapped(self.guidance, "Added", *self.direction.weights)
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
         guided = self.guidance.denoised(evaluate, x, sigma)

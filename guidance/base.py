@@ -14,7 +14,7 @@ from .conditions import Conditions
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .errors import GuidanceError
 from .evaluator import CachingEvaluator, Evaluator, Memory
-from .notation import labels, scalar
+from .notation import labels, order, scalar
 from .weights import Atom, Schedule, Weight, as_weight
 
 _NOT_SCALED = "a prediction cannot be scaled, weights must sum to one: scale a difference, as in u + 7.5*(p - n)"
@@ -32,6 +32,7 @@ class Guidance(ABC):
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
+        self.names  # noqa: B018  what wraps no guidance fails where it is made
         if len(sizes := self._sizes()) > 1:  # a stack that could never run fails where it is made
             raise GuidanceError(f"the per-sample scales are for batches of {' and '.join(map(str, sorted(sizes)))}")
 
@@ -214,15 +215,15 @@ def _argument(value: Any) -> Argument | None:
     return as_weight(value)
 
 
-def inner(value: Any, name: str) -> tuple[str, ...]:
-    r"""The conditions of the guidance that the one called `name` wraps.
+def wrapped(guidance: Any, name: str, *others: str) -> tuple[str, ...]:
+    r"""The conditions of what a guidance called `name` wraps, and `others`.
 
     Raises:
         GuidanceError: Where it is no guidance.
     """
-    if isinstance(value, Guidance):
-        return value.names
-    raise GuidanceError(f"{name} wraps a guidance, as in {name}(CFG(7.5), ...), not {value!r}")
+    if not isinstance(guidance, Guidance):
+        refuse(f"{name} wraps a guidance, as in {name}(CFG(7.5), ...), not {guidance!r}")
+    return tuple(sorted({*guidance.names, *others}, key=order))
 
 
 def refuse(why: str) -> NoReturn:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import Argument, Guidance, inner
+from .base import Argument, Guidance, wrapped
 from .evaluator import Evaluator
 from .formula import Linear, prediction
 from .notation import order, substitution
@@ -31,7 +31,7 @@ class Renamed(Guidance):
     new: Mapping[str, str]
 
     def __init__(self, guidance: Guidance, **names: str | Linear) -> None:
-        known = inner(guidance, "Renamed")
+        known = wrapped(guidance, "Renamed")
         plain = {old: name.names[0] if isinstance(name, Linear) else name for old, name in names.items()}
         new = {old: name for old, name in substitution(plain, known, guidance).items() if old in known and old != name}
         vars(self).update(guidance=guidance, new=new)
