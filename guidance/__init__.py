@@ -12,6 +12,7 @@ samplers or images.
 """
 
 from .added import Added
+from .apg import APG
 from .autoguidance import Autoguidance, Models
 from .base import Guidance
 from .cfg import CFG
@@ -30,6 +31,7 @@ from .schedules import CosineScale, LinearScale, StepScale
 from .weights import Scale
 
 __all__ = [
+    "APG",
     "Added",
     "Autoguidance",
     "CFG",
