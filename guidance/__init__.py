@@ -16,6 +16,7 @@ from .apg import APG
 from .autoguidance import Autoguidance, Models
 from .base import Guidance
 from .cfg import CFG
+from .cfgzero import CFGZeroStar
 from .composable import Composable
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .dns import DNS
@@ -35,6 +36,7 @@ __all__ = [
     "Added",
     "Autoguidance",
     "CFG",
+    "CFGZeroStar",
     "Composable",
     "CosineScale",
     "DNS",
