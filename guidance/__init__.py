@@ -18,6 +18,7 @@ from .base import Guidance
 from .cfg import CFG
 from .cfgzero import CFGZeroStar
 from .composable import Composable
+from .contrastive import ContrastiveCFG
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .dns import DNS
 from .dual import DualCFG
@@ -38,6 +39,7 @@ __all__ = [
     "CFG",
     "CFGZeroStar",
     "Composable",
+    "ContrastiveCFG",
     "CosineScale",
     "DNS",
     "Direction",
