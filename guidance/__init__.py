@@ -22,6 +22,7 @@ from .contrastive import ContrastiveCFG
 from .denoiser import Execution, GuidedDenoiser, Trace
 from .dns import DNS
 from .dual import DualCFG
+from .dynamicneg import DynamicNegative
 from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
@@ -44,6 +45,7 @@ __all__ = [
     "DNS",
     "Direction",
     "DualCFG",
+    "DynamicNegative",
     "Evaluator",
     "Execution",
     "Formula",
