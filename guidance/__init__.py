@@ -26,6 +26,7 @@ from .dynamicneg import DynamicNegative
 from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
+from .improper import ImproperNegative
 from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
 from .perpneg import PerpNeg
@@ -52,6 +53,7 @@ __all__ = [
     "Guidance",
     "GuidanceError",
     "GuidedDenoiser",
+    "ImproperNegative",
     "Linear",
     "LinearScale",
     "Models",
