@@ -12,6 +12,7 @@ samplers or images.
 """
 
 from .added import Added
+from .answer import ANSWER
 from .apg import APG
 from .autoguidance import Autoguidance, Models
 from .base import Guidance
@@ -35,6 +36,7 @@ from .schedules import CosineScale, LinearScale, StepScale
 from .weights import Scale
 
 __all__ = [
+    "ANSWER",
     "APG",
     "Added",
     "Autoguidance",
