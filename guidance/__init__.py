@@ -32,6 +32,7 @@ from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
 from .perpneg import PerpNeg
 from .renamed import Renamed
+from .rescale import Rescale
 from .schedules import CosineScale, LinearScale, StepScale
 from .weights import Scale
 
@@ -62,6 +63,7 @@ __all__ = [
     "NegPrompt",
     "PerpNeg",
     "Renamed",
+    "Rescale",
     "Scale",
     "StepScale",
     "Trace",
