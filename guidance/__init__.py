@@ -34,6 +34,7 @@ from .perpneg import PerpNeg
 from .renamed import Renamed
 from .rescale import Rescale
 from .schedules import CosineScale, LinearScale, StepScale
+from .threshold import DynamicThreshold
 from .weights import Scale
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Direction",
     "DualCFG",
     "DynamicNegative",
+    "DynamicThreshold",
     "Evaluator",
     "Execution",
     "Formula",
