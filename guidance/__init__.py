@@ -28,6 +28,7 @@ from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
 from .improper import ImproperNegative
+from .interval import Interval
 from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
 from .perpneg import PerpNeg
@@ -59,6 +60,7 @@ __all__ = [
     "GuidanceError",
     "GuidedDenoiser",
     "ImproperNegative",
+    "Interval",
     "Linear",
     "LinearScale",
     "Models",
