@@ -18,7 +18,7 @@ from torch import Tensor
 from .base import Argument, Guidance, refuse
 from .errors import GuidanceError
 from .evaluator import Evaluator
-from .notation import combination, condition_name, number, order, substitution
+from .notation import combination, condition_name, labels, number, order, substitution
 from .weights import ONE, ZERO, Atom, Scale, Weight, as_weight, total, values, vanishes
 
 _NOT_ADDED = "predictions cannot be added, weights must sum to one: add a difference, as in u + 7.5*(p - n)"
@@ -60,10 +60,10 @@ class Linear(Guidance):
         return Formula(_sum((new.get(name, name), weight) for name, weight in self.formula.weights.items()))
 
     def latex(self) -> str:
-        return combination(self.formula.weights, latex=True)
+        return combination(self.formula.weights, labels(self.scales()), latex=True)
 
     def __str__(self) -> str:
-        return combination(self.formula.weights)
+        return combination(self.formula.weights, labels(self.scales()))
 
     def __eq__(self, other: object) -> bool:
         return self.formula.weights == other.formula.weights if isinstance(other, Linear) else NotImplemented

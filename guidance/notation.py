@@ -52,8 +52,9 @@ def labels(weights: Iterable[Weight]) -> dict[Atom, str]:
     r"""A distinct identifier for each run-time scale in `weights`; a schedule is called what it is."""
     found: dict[Atom, str] = {}
     reserved = {*EPSILON, *SHORT, *SHORT.values()}
-    atoms = {atom for weight in weights for atom in weight.atoms}
-    for atom in sorted(atoms, key=lambda atom: (atom.name, hash(atom))):
+    # By where they first occur: the same text for the same guidance, whenever it is written.
+    atoms = (atom for weight in weights for atom in sorted(weight.atoms, key=lambda atom: (atom.name, hash(atom))))
+    for atom in dict.fromkeys(atoms):
         if isinstance(atom.value, Schedule):
             found[atom] = str(atom.value)
             continue
