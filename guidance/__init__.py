@@ -2,13 +2,15 @@ r"""What to ask of a denoiser at one (x, σ), and how to combine the answers.
 
 A guidance is a formula: a weighted sum of one denoiser's predictions under different conditions. It is
 written as the paper prints it, in Python or as text, and the rest is derived from it: what to evaluate, in
-how few forwards, what it costs, whether two formulations are the same. This room knows nothing of prompts,
-samplers or images.
+how few forwards, what it costs, whether two formulations are the same. Rules that are no weighted sum (a projection,
+a rescaling, an interval of noise levels) are guidances too, stand beside formulas or wrap them. This room knows
+nothing of prompts, samplers or images.
 
 .. code-block:: python
 
     p, n, u = prediction("prompt"), prediction("negative"), prediction("empty")
     model = (u + 7.5 * (p - n)).wrap(denoiser)
+    model = Rescale(Interval(NegPrompt(7.5), 0.3, 5), 0.7).wrap(denoiser)
 """
 
 from .added import Added

@@ -31,7 +31,8 @@ class DynamicNegative(Guidance):
 
     These are DDPM's means and variance. Samplers that add less noise, or none, follow another chain, for which it
     is an approximation. Where the noise level does not fall, a new run begins with the prior. The authors' code
-    also has an offset in the exponent, in units of their schedule, which is left out.
+    also has an offset in the exponent, in units of their schedule, which is left out; prior and temperature are those
+    of its example.
 
     Args:
         scale: The guidance scale :math:`s` of the prompt; 0 is the paper's form without one, at two evaluations.

@@ -17,7 +17,7 @@ from .errors import GuidanceError
 from .formula import Direction, Formula, Linear
 from .notation import EPSILON, SHORT, condition_name
 from .schedules import schedules
-from .weights import ONE, ZERO, Scale, Weight, as_weight
+from .weights import ONE, ZERO, Scale, Weight, as_weight, total
 
 LONGEST = 4000
 _SIGNS = str.maketrans({"−": "-", "·": "*", "⋅": "*", "×": "*", "∅": " empty ", "ϵ": "ε"})
@@ -35,6 +35,7 @@ def parse(text: str, **values: Scale) -> Guidance:
         parse("u + 7.5*(p - n)")
         parse("ε(empty) + s (ε(prompt) − ε(background))", s=lambda sigma: 7.5 * (sigma > 1))
         parse("CFG(s) + 2*(p - n)", s=3)
+        parse("Rescale(Interval(NegPrompt(CosineScale(7.5, 1, 10, 0.3)), 0.3, 5), 0.7)")
 
     Any linear combination will do ("8.5*u - 7.5*p") as long as its weights sum to one.
 
@@ -219,6 +220,8 @@ def _added(left: Value, right: Value) -> Value:
         raise GuidanceError("a number and a prediction cannot be added: scale a difference, as in 7.5*(p - n)")
     for guidance, other in ((left, right), (right, left)):
         if isinstance(guidance, Guidance) and not isinstance(guidance, Linear):
-            return guidance + Direction(_terms(other))
+            if total((terms := _terms(other)).values()):
+                raise GuidanceError(f"only a difference can be added to {guidance}, in brackets, as in + 2*(p - n)")
+            return guidance + Direction(terms)
     a, b = _terms(left), _terms(right)
     return {name: a.get(name, ZERO) + b.get(name, ZERO) for name in a | b}

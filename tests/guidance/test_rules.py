@@ -427,7 +427,7 @@ def test_a_weaker_model_is_a_condition():
         (lambda: APG(3).rename(cat="dog"), "no 'cat' to rename in APG"),
         (lambda: parse("2 APG(3)"), "no weighted sum"),
         (lambda: parse("APG(3) - APG(2)"), "no weighted sum"),
-        (lambda: parse("APG(3) + p"), "sum to zero"),
+        (lambda: parse("APG(3) + p - n"), "only a difference can be added to APG.3., in brackets"),
         (lambda: parse("Rescale(p - n)"), "sum to 0"),
         (lambda: parse("Added(APG(3), p - n)"), "'Added' is unknown"),
         (lambda: NegPrompt(3, strength=parse("APG(2)")), "a scale is"),
