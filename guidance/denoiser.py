@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .conditions import Conditions, fingerprint
 from .errors import GuidanceError
+from .evaluator import CachingEvaluator, Memory
 
 if TYPE_CHECKING:
     from .base import Guidance
@@ -72,8 +73,12 @@ class GuidedDenoiser(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        r"""Sets the counts to zero."""
+        r"""Sets the counts to zero, and forgets what a guidance keeps from step to step.
+
+        A noise level that rises begins a new run by itself; one that begins below the end of the last does not.
+        """
         self.evaluations = self.forwards = 0
+        self._memory = Memory()
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -125,25 +130,22 @@ class GuidedDenoiser(nn.Module):
         return self._cache[1]
 
 
-class _Call:
+class _Call(CachingEvaluator):
     r"""The evaluator of one call."""
 
     def __init__(self, owner: GuidedDenoiser, conditions: Conditions) -> None:
+        super().__init__(conditions.aliases, owner._memory)
         self.owner = owner
         self.conditions = conditions
         self.predictions: dict[str, Tensor] = {}
 
-    def same(self, name: str) -> str:
-        return self.conditions.aliases[name]
-
-    def __call__(self, names: Iterable[str], x: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
-        asked = tuple(names)
+    def predict(self, names: list[str], x: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for group in self.conditions.groups(list(dict.fromkeys(map(self.same, asked)))):
+        for group in self.conditions.groups(names):
             found |= zip(group, self._evaluate(group, x, sigma), strict=True)
         self.owner.evaluations += len(found)
         self.predictions |= found
-        return {name: found[self.same(name)] for name in asked}
+        return found
 
     def _evaluate(self, group: list[str], x: Tensor, sigma: Tensor) -> Iterable[Tensor]:
         count = len(group)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from .errors import GuidanceError
-from .weights import ONE, Atom, Weight, total
+from .weights import ONE, Atom, Schedule, Weight, total
 
 SHORT = {"p": "prompt", "n": "negative", "u": "empty"}
 EPSILON = frozenset({"ε", "eps", "epsilon"})
@@ -29,17 +29,35 @@ def condition_name(name: str) -> str:
     return SHORT.get(name, name)
 
 
+def substitution(names: Mapping[str, str], known: Iterable[str], where: object) -> dict[str, str]:
+    r"""Full names of conditions by the full names that they replace.
+
+    Raises:
+        GuidanceError: Where a name to be replaced is not `known`, and is not prompt, negative or empty.
+    """
+    new = {condition_name(old): condition_name(name) for old, name in names.items()}
+    for old in new:
+        # The weights of prompt, negative and empty vanish at some scales, which is no mistake.
+        if old not in {*known, *SHORT.values()}:
+            raise GuidanceError(f"there is no {old!r} to rename in {where}: it has {', '.join(known)}")
+    return new
+
+
 def order(name: str) -> tuple[int, str]:
     r"""The sort key of conditions: empty, negative, prompt, then the alphabet."""
     return (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
 
 
 def labels(weights: Iterable[Weight]) -> dict[Atom, str]:
-    r"""A distinct identifier for each run-time scale in `weights`."""
+    r"""A distinct identifier for each run-time scale in `weights`; a schedule is called what it is."""
     found: dict[Atom, str] = {}
     reserved = {*EPSILON, *SHORT, *SHORT.values()}
-    atoms = {atom for weight in weights for atom in weight.atoms}
-    for atom in sorted(atoms, key=lambda atom: (atom.name, hash(atom))):
+    # By where they first occur: the same text for the same guidance, whenever it is written.
+    atoms = (atom for weight in weights for atom in sorted(weight.atoms, key=lambda atom: (atom.name, hash(atom))))
+    for atom in dict.fromkeys(atoms):
+        if isinstance(atom.value, Schedule):
+            found[atom] = str(atom.value)
+            continue
         usable = atom.name.isidentifier() and not keyword.iskeyword(atom.name) and atom.name not in reserved
         label = stem = atom.name if usable else "s"
         count = 1
@@ -86,13 +104,13 @@ def scalar(weight: Weight, names: Mapping[Atom, str], latex: bool = False) -> tu
     return ("-" if sign < 0 else ""), body if len(terms) == 1 else f"({body})"
 
 
-def combination(weights: Mapping[str, Weight], latex: bool = False) -> str:
+def combination(weights: Mapping[str, Weight], names: Mapping[Atom, str] | None = None, latex: bool = False) -> str:
     r"""The weighted sum as one prediction and its directions, or as directions alone.
 
     The prediction is the first of empty, negative, prompt and the rest of the alphabet; what is left is
     :math:`c (a - b)` where it has two members, else a sum of :math:`c (x - \text{first})`.
     """
-    names = labels(weights.values())
+    names = labels(weights.values()) if names is None else names
     text, rest = "", dict(weights)
     base = min(rest, key=order, default="")
     if total(rest.values()) == ONE:

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 
 from .base import Guidance
 from .errors import GuidanceError
-from .formula import Formula
+from .formula import Direction, Formula, Linear
 from .notation import EPSILON, SHORT, condition_name
-from .weights import ONE, ZERO, Scale, Weight, as_weight
+from .schedules import schedules
+from .weights import ONE, ZERO, Scale, Weight, as_weight, total
 
 LONGEST = 4000
 _SIGNS = str.maketrans({"−": "-", "·": "*", "⋅": "*", "×": "*", "∅": " empty ", "ϵ": "ε"})
@@ -34,6 +35,7 @@ def parse(text: str, **values: Scale) -> Guidance:
         parse("u + 7.5*(p - n)")
         parse("ε(empty) + s (ε(prompt) − ε(background))", s=lambda sigma: 7.5 * (sigma > 1))
         parse("CFG(s) + 2*(p - n)", s=3)
+        parse("Rescale(Interval(NegPrompt(CosineScale(7.5, 1, 10, 0.3)), 0.3, 5), 0.7)")
 
     Any linear combination will do ("8.5*u - 7.5*p") as long as its weights sum to one.
 
@@ -92,7 +94,7 @@ def strategies() -> dict[str, type[Guidance]]:
 def _normalised(text: str) -> str:
     r"""The text in Python's spelling, one space between tokens, with implicit multiplication written out."""
     text = text.translate(_SIGNS).strip()
-    calls = EPSILON | strategies().keys()
+    calls = EPSILON | strategies().keys() | schedules().keys()
     tokens: list[str] = []
     position, product = 0, False
     while position < len(text):
@@ -114,9 +116,10 @@ class _Reader:
     def __init__(self, source: str, values: Mapping[str, Scale]) -> None:
         self.source = source
         self.strategies = strategies()
+        self.calls: dict[str, Callable[..., Any]] = {**self.strategies, **schedules()}
         self.scales = {name: as_weight(value, name) for name, value in values.items()}
         for name in self.scales:
-            if name in {*EPSILON, *SHORT, *SHORT.values(), *self.strategies}:
+            if name in {*EPSILON, *SHORT, *SHORT.values(), *self.calls}:
                 raise GuidanceError(f"{name} has a meaning of its own: call the scale something else")
 
     def read(self) -> Value:
@@ -131,7 +134,7 @@ class _Reader:
         if isinstance(node, ast.Name):
             return self.name(node.id)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            return self.epsilon(node) if node.func.id in EPSILON else self.strategy(node, node.func.id)
+            return self.epsilon(node) if node.func.id in EPSILON else self.call(node, node.func.id)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
             return _scaled(self.value(node.operand), ONE if isinstance(node.op, ast.UAdd) else -ONE)
         if isinstance(node, ast.BinOp):
@@ -143,7 +146,7 @@ class _Reader:
             return self.scales[name]
         if name in SHORT or name in SHORT.values():
             return {condition_name(name): ONE}
-        if name in EPSILON or name in self.strategies:
+        if name in EPSILON or name in self.calls:
             raise GuidanceError(f"{name} needs its argument, as in ε(background) or CFG(7.5)")
         raise GuidanceError(
             f"{name!r} is unknown: the names are {_HINT}; strategies are {', '.join(self.strategies)}; "
@@ -155,16 +158,19 @@ class _Reader:
             raise GuidanceError("ε takes the name of one condition, as in ε(background)")
         return {condition_name(node.args[0].id): ONE}
 
-    def strategy(self, node: ast.Call, name: str) -> Value:
+    def call(self, node: ast.Call, name: str) -> Value:
+        if name not in self.calls:
+            return self.name(name)
         if any(keyword.arg is None for keyword in node.keywords):
             raise GuidanceError(f"{name} takes its arguments one by one")
         arguments = [self.argument(argument) for argument in node.args]
         named = {str(keyword.arg): self.argument(keyword.value) for keyword in node.keywords}
         try:
-            return self.strategies[name](*arguments, **named)
+            made = self.calls[name](*arguments, **named)
         except TypeError:
-            taken = ", ".join(inspect.signature(self.strategies[name]).parameters)
+            taken = ", ".join(inspect.signature(self.calls[name]).parameters)
             raise GuidanceError(f"{name} takes {taken}") from None
+        return made if isinstance(made, Guidance) else as_weight(made)
 
     def argument(self, node: ast.expr) -> Any:
         value = self.value(node)
@@ -196,10 +202,9 @@ class _Reader:
 def _terms(value: Value) -> dict[str, Weight]:
     if isinstance(value, dict):
         return value
-    formula = getattr(value, "formula", None)
-    if isinstance(formula, Formula):
-        return dict(formula.weights)
-    raise GuidanceError(f"{value} is not a weighted sum of predictions: it can only stand alone")
+    if isinstance(value, Linear):
+        return dict(value.formula.weights)
+    raise GuidanceError(f"{value} is no weighted sum: it can only stand alone, or before + and a difference")
 
 
 def _scaled(value: Value, factor: Weight) -> Value:
@@ -213,5 +218,10 @@ def _added(left: Value, right: Value) -> Value:
         return left + right
     if isinstance(left, Weight) or isinstance(right, Weight):
         raise GuidanceError("a number and a prediction cannot be added: scale a difference, as in 7.5*(p - n)")
+    for guidance, other in ((left, right), (right, left)):
+        if isinstance(guidance, Guidance) and not isinstance(guidance, Linear):
+            if total((terms := _terms(other)).values()):
+                raise GuidanceError(f"only a difference can be added to {guidance}, in brackets, as in + 2*(p - n)")
+            return guidance + Direction(terms)
     a, b = _terms(left), _terms(right)
     return {name: a.get(name, ZERO) + b.get(name, ZERO) for name in a | b}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,10 +18,21 @@ from .errors import GuidanceError
 NEGLIGIBLE = 1e-6
 
 
+Key = TypeVar("Key")
+
+
+class Schedule(ABC):
+    r"""A function of :math:`\sigma` that is written by its name and numbers, and compared by them."""
+
+    @abstractmethod
+    def __call__(self, sigma: Tensor) -> Tensor:
+        r"""The scale at the noise levels `sigma`, of the same shape."""
+
+
 class Atom:
     r"""A scale that is not a number: a tensor :math:`(B)` or a function of :math:`\sigma`."""
 
-    # Equal only to itself: what a function computes, or a tensor will hold, cannot be compared.
+    # Equal only to itself: what a function computes, or a tensor will hold, cannot be compared; a schedule can.
     __slots__ = ("name", "value")
 
     def __init__(self, value: Tensor | Callable[[Tensor], Any], name: str | None = None) -> None:
@@ -28,10 +40,12 @@ class Atom:
         self.name = str(name or getattr(value, "__name__", "s"))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Atom) and self.value is other.value
+        if not isinstance(other, Atom):
+            return False
+        return self.value is other.value or (isinstance(self.value, Schedule) and self.value == other.value)
 
     def __hash__(self) -> int:
-        return id(self.value)
+        return hash(self.value) if isinstance(self.value, Schedule) else id(self.value)
 
     def at(self, sigma: Tensor, dtype: torch.dtype) -> float | Tensor:
         r"""The scale's value at the noise levels `sigma` :math:`(B)`: a number, or a tensor :math:`(B)`.
@@ -143,6 +157,43 @@ ZERO, ONE = Weight({}), Weight({(): Fraction(1)})
 def total(weights: Iterable[Weight]) -> Weight:
     r"""The sum of `weights`."""
     return sum(weights, start=ZERO)
+
+
+def values(weights: Mapping[Key, Weight], x: Tensor, sigma: Tensor) -> dict[Key, float | Tensor]:
+    r"""Each weight at the noise levels `sigma` :math:`(B)`: a number, or :math:`(B, 1, ...)` to multiply `x`."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    atoms = {atom for weight in weights.values() for atom in weight.atoms}
+    scales = {atom: atom.at(sigma, dtype) for atom in atoms}
+    found = {key: weight.at(scales) for key, weight in weights.items()}
+    return {key: per_sample(v, x) if isinstance(v, Tensor) and v.ndim else v for key, v in found.items()}
+
+
+def at(scale: Scale, x: Tensor, sigma: Tensor) -> float | Tensor:
+    r"""One scale, as :func:`values` gives it."""
+    return values({"": as_weight(scale)}, x, sigma)[""]
+
+
+def vanishes(value: float | Tensor) -> bool:
+    r"""Whether a weight is zero for all samples, so that what it multiplies need not be evaluated."""
+    return not (value.any() if isinstance(value, Tensor) else value)
+
+
+def per_sample(value: Tensor, x: Tensor) -> Tensor:
+    r"""Values :math:`(B)` in the shape :math:`(B, 1, ...)` of `x`."""
+    return value.view(-1, *[1] * (x.ndim - 1))
+
+
+def as_number(value: Scale, what: str, low: float | None = None, high: float | None = None) -> float:
+    r"""A number that is the same for all samples and noise levels, within bounds.
+
+    Raises:
+        GuidanceError: Where it is none; `what` says what it should have been.
+    """
+    number = as_weight(value).constant
+    if number is None or (low is not None and number < low) or (high is not None and number > high):
+        bounds = {(False, True): f" of {low} or more", (False, False): f" from {low} to {high}"}
+        raise GuidanceError(f"{what} is one number{bounds.get((low is None, high is None), '')}, not {value!r}")
+    return float(number)
 
 
 def as_weight(scale: Scale, name: str | None = None) -> Weight:
