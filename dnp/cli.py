@@ -196,7 +196,9 @@ def samplers() -> None:
 @main.command()
 def formulas() -> None:
     """List the guidance strategies with their formulas."""
-    from guidance import parse
+    import inspect
+
+    from guidance import parse, strategies
 
     for text, line in _FORMULAS.items():
         formula = parse(text, s=7.5, w=1)
@@ -204,8 +206,12 @@ def formulas() -> None:
         click.echo(f"{'':28} with s = 7.5, w = 1: {formula}")
     click.echo(
         "\nAny other weighted sum of p (prompt), n (negative) and u (empty) whose weights sum to one is a formula too, "
-        'such as "u + 7.5*(p - n) - 0.5*(n - u)".'
+        'such as "u + 7.5*(p - n) - 0.5*(n - u)". Others by name, alone or around one another:\n'
     )
+    for name, kind in strategies().items():
+        if not any(text.startswith(f"{name}(") for text in _FORMULAS):
+            takes = ", ".join(inspect.signature(kind).parameters)
+            click.echo(f"{name}({takes})\n{'':28} {(kind.__doc__ or '').strip().splitlines()[0]}")
 
 
 @main.command()
