@@ -30,9 +30,9 @@ class Budget:
     captioner: int = 9000
     clip: int = 1200
     clean: int = 7800
-    noisy: int = 500
+    noisy: int = 900
     prompts: int = 50
-    seeds: int = 4
+    seeds: int = 3
 
 
 SMOKE = Budget(pictures=96, autoencoder=4, judge=4, captioner=4, clip=2, clean=4, noisy=2, prompts=1, seeds=2)

@@ -19,12 +19,13 @@ transformers), `clip/` (a small CLIP for open_clip) and `judge/` (reads which th
 
 ## Trained on
 
-{pictures} pictures drawn by `training/render.py`: up to two of {shapes} in {colours}, on a {patterns} background in
-one of these colours; no real pictures and no one else's data. Captions say all or part of it ("a red circle and a star
-on a dotted background"), a tenth are empty. {clean} steps with right captions, then {noisy} steps in which
-**60 % of the captions belong to another picture**, as the captions of the web often do: with clean captions only, a
-low scale is best and there is little for a negative prompt to mend; unreliable captions give the high best scale
-that Stable Diffusion has.
+{pictures} pictures drawn by `training/render.py`: up to two of {shapes}
+in {colours}, on a
+{patterns} background in one of these colours; no real pictures and no one else's data. Captions
+say all or part of it ("a red circle and a star on a dotted background"), a tenth are empty. {clean} steps with right
+captions, then {noisy} steps in which **30 % of the captions belong to another picture**, as captions of the web often
+do. Unreliable captions weaken the pull of a prompt, which makes high guidance scales best and leaves something for a
+negative prompt to mend: the situation of Stable Diffusion, which is what this model stands in for.
 
 ## How good it is
 
@@ -33,7 +34,8 @@ On 512 drawn pictures that were not trained on, the share of right answers:
 {parts}
 
 On {images} pictures of {prompts} prompts with two coloured things ({seeds} seeds each; prompts that are in no
-evaluation; {sampling}), by the judge. *Right*: both things are there in their colours; *neglected*: a shape is missing.
+evaluation; {sampling}), by the judge. *Right*: both things are there in their colours;
+*neglected*: a shape is missing.
 
 {plain}
 

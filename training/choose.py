@@ -24,8 +24,8 @@ from eval.world import WORDS
 from guidance import CFG, DNS, Guidance, NegPrompt
 from training.measure import Verdict, adherence, agrees, gain, share
 
-SCALES = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0)
-DNS_SCALES = (0.5, 1.0, 2.0, 3.0, 5.0)
+SCALES = (1.0, 3.0, 5.0, 7.5, 10.0)
+DNS_SCALES = (1.0, 3.0, 5.0, 7.5)
 STRENGTHS = (0.5, 1.0, 2.0)
 SAMPLING: dict[str, Any] = {"sampler": "dpmpp_2m", "schedule": "karras", "steps": 16}
 UNIVERSAL = "a plain gray background"

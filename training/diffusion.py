@@ -121,7 +121,7 @@ def train(
     work: Path,
     batch: int = 64,
     dropout: float = 0.1,
-    mismatched: float = 0.6,
+    mismatched: float = 0.3,
 ) -> nn.ModuleDict:
     """Train with clean captions for `clean` steps, then for `noisy` steps with captions as unreliable as the web's:
     a share `mismatched` of them belongs to another picture.
