@@ -76,23 +76,28 @@ def test_the_result_is_its_parts_called_by_hand(embedded):
 
 @pytest.mark.parametrize("guidance", [CFG(3), DNS(1.5), NegPrompt(3), NegPrompt(3, strength=0.5)], ids=repr)
 def test_a_loop_written_out_gives_the_same(embedded, latents_of, guidance):
+    """Each step to 1e-5. Over the walk a trained network amplifies what batches of different size round differently."""
     names = {"prompt": PROMPTS[0], "negative": CAPTIONS[0], "empty": ""}
     texts = {name: [text] for name, text in names.items() if name != "empty"}
     found = latents_of(embedded, guidance, texts, [2], Sampling("euler", "karras", 4))
 
     s, w = float(guidance.scale), {"CFG": 0, "DNS": 0}.get(type(guidance).__name__, 3)
     w = 0.5 if getattr(guidance, "strength", None) else w
+    guided = guidance.wrap(embedded.denoiser)
+    conditions = {name: embedded.encode([text]) for name, text in names.items()}
     sigmas = samplers.schedule("karras", embedded.denoiser, 4)
     x = samplers.noise(embedded.shape, [2]) * (1 + sigmas[0] ** 2) ** 0.5
     with torch.no_grad():
         for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
             p, n, u = (
-                (x - embedded.denoiser(x, sigma[None], **embedded.encode([names[name]]))) / sigma
+                (x - embedded.denoiser(x, sigma[None], **conditions[name])) / sigma
                 for name in ("prompt", "negative", "empty")
             )
             noise = u + s * (u - p) if isinstance(guidance, DNS) else u + s * (p - u) - w * (n - u)
+            step = x + (after - sigma) / sigma * (x - guided(x, sigma[None], **conditions))
             x = x + (after - sigma) * noise
-    assert (found - x).norm() < 1e-5 * x.norm()
+            assert (step - x).norm() < 1e-5 * x.norm()
+    assert (found - x).norm() < 1e-2 * x.norm()
 
 
 def test_evaluations_are_those_foretold(embedded):
