@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .errors import GuidanceError
 from .formula import Formula, Linear, prediction
 from .weights import Scale
+from .wrapper import Wrapper
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +47,7 @@ class Autoguidance(Linear):
         return w + (p - w) * self.scale
 
 
-class Models(nn.Module):
+class Models(Wrapper):
     r"""Several denoisers as one, of which a condition chooses by the keyword argument `model`.
 
     Conditions of different models are evaluated apart. Every attribute that it has not itself is the main
@@ -65,14 +66,6 @@ class Models(nn.Module):
         self.inner_model = inner_model
         self.others = others
         self.modules_of_others = nn.ModuleList(m for m in others.values() if isinstance(m, nn.Module))
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "inner_model":
-                raise
-            return getattr(self.inner_model, name)
 
     def forward(self, x: Tensor, sigma: Tensor, /, *, model: str | None = None, **condition: Any) -> Tensor:
         r"""The denoised samples :math:`(B, ...)` of the model that the condition names."""

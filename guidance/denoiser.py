@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .conditions import Conditions, fingerprint
 from .errors import GuidanceError
 from .evaluator import CachingEvaluator, Memory
+from .wrapper import Wrapper
 
 if TYPE_CHECKING:
     from .base import Guidance
@@ -19,7 +20,7 @@ Execution = Literal["batched", "sequential"] | int
 Trace = Callable[[Tensor, Mapping[str, Tensor], Tensor], Any]
 
 
-class GuidedDenoiser(nn.Module):
+class GuidedDenoiser(Wrapper):
     r"""A denoiser that serves a guidance, for any sampler of k-diffusion.
 
     .. code-block:: python
@@ -79,14 +80,6 @@ class GuidedDenoiser(nn.Module):
         """
         self.evaluations = self.forwards = 0
         self._memory = Memory()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "inner_model":
-                raise
-            return getattr(self.inner_model, name)
 
     def forward(self, x: Tensor, sigma: Tensor, /, **conditions: Mapping[str, Any]) -> Tensor:
         r"""The guided prediction of :math:`x_0`.
