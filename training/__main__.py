@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import click
 import open_clip
 import torch
+import torch.distributed as dist
 from diffusers import AutoencoderKL
 from torch import nn
 from transformers import BlipForConditionalGeneration, BlipProcessor
@@ -42,9 +44,9 @@ PARTS = ("autoencoder", "judge", "captioner", "clip", "diffusion")
 class Training:
     """The trained parts; each is made on its first use, from a fixed seed, or taken from the work folder."""
 
-    def __init__(self, work: Path, budget: Budget) -> None:
+    def __init__(self, work: Path, budget: Budget, start: Path | None = None) -> None:
         work.mkdir(parents=True, exist_ok=True)
-        self.work, self.budget = work, budget
+        self.work, self.budget, self.start = work, budget, start
         self.tokenizer = words.build(WORDS)
 
     @cached_property
@@ -53,6 +55,8 @@ class Training:
 
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
+        if self.start:
+            return AutoencoderKL.from_pretrained(self.start / "vae", torch_dtype=torch.float32).requires_grad_(False)
         torch.manual_seed(0)
         return autoencoder.train(self.pictures, self.budget.autoencoder, self.work)
 
@@ -83,6 +87,7 @@ class Training:
             self.budget.clean,
             self.budget.noisy,
             self.work,
+            start=self.start,
         )
 
 
@@ -101,27 +106,46 @@ class Training:
     show_default=True,
     help="Pictures, checkpoints, logs and sample grids; a stopped run goes on from here.",
 )
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Train the U-Net and the text encoder of this finished model further; its other parts stay as they are.",
+)
+@click.option("--clean", type=click.IntRange(1), help="Steps of the diffusion model with right captions.")
+@click.option("--noisy", type=click.IntRange(1), help="Steps after these in which some captions are wrong.")
 @click.option("--smoke", is_flag=True, help="A few steps of everything, in about a minute: does it run?")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Train these parts only, and write no model.")
-def main(out: Path, work: Path, smoke: bool, only: tuple[str, ...]) -> None:
+def main(
+    out: Path, work: Path, start: Path | None, clean: int | None, noisy: int | None, smoke: bool, only: tuple[str, ...]
+) -> None:
     """Train the embedded model: a drawn world's tiny Stable Diffusion, captioner, CLIP and judge."""
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
     budget = SMOKE if smoke else Budget()
-    training = Training(work, budget)
-    for name in only or PARTS:
+    budget = replace(budget, clean=clean or budget.clean, noisy=noisy or budget.noisy)
+    training = Training(work, budget, start)
+    if start and set(only) - {"diffusion"}:
+        raise click.UsageError("--from trains the diffusion model further, no other part: leave --only out")
+    for name in only or (("diffusion",) if start else PARTS):
         getattr(training, name)
-    if not only:
-        pack.write(
-            out,
-            training.tokenizer,
-            training.autoencoder,
-            training.diffusion,
-            training.judge,
-            training.captioner,
-            training.clip,
-        )
+    if not only and (not dist.is_initialized() or dist.get_rank() == 0):
+        steps = card.history(start) + [(budget.clean, budget.noisy)]
+        if start:
+            pack.further(out, start, training.diffusion)
+        else:
+            pack.write(
+                out,
+                training.tokenizer,
+                training.autoencoder,
+                training.diffusion,
+                training.judge,
+                training.captioner,
+                training.clip,
+            )
         found = choose.choose(out, budget.prompts, budget.seeds)
         unseen = pictures(work, min(512, budget.pictures), seed=1)
-        card.write(out, measure.parts(out, unseen), found, budget)
+        card.write(out, measure.parts(out, unseen), found, budget, steps)
         click.echo((out / "README.md").read_text())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ transformers), `clip/` (a small CLIP for open_clip) and `judge/` (reads which th
 {pictures} pictures drawn by `training/render.py`: up to two of {shapes}
 in {colours}, on a
 {patterns} background in one of these colours; no real pictures and no one else's data. Captions
-say all or part of it ("a red circle and a star on a dotted background"), a tenth are empty. {clean} steps with right
-captions, then {noisy} steps in which **30 % of the captions belong to another picture**, as captions of the web often
-do. Unreliable captions weaken the pull of a prompt, which makes high guidance scales best and leaves something for a
-negative prompt to mend: the situation of Stable Diffusion, which is what this model stands in for.
+say all or part of it ("a red circle and a star on a dotted background"), a tenth are empty.
+
+{steps}
+
+Among unreliable captions **30 % belong to another picture**, as captions of the web often do. They weaken the pull of
+a prompt, which makes high guidance scales best and leaves something for a negative prompt to mend: the situation of
+Stable Diffusion, which is what this model stands in for.
 
 ## How good it is
 
@@ -68,16 +72,27 @@ def _share(value: tuple[float, float]) -> str:
     return f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
-def write(folder: Path, parts: dict[str, float], found: dict[str, Any], budget: Any) -> None:
-    """Write the card as `README.md` into the model's folder."""
+def history(folder: Path | None) -> list[tuple[int, int]]:
+    """The steps with right and with unreliable captions, cycle by cycle, of a model made here."""
+    path = (folder or Path()) / "training.json"
+    return [(clean, noisy) for clean, noisy in json.loads(path.read_text())["steps"]] if folder else []
+
+
+def write(
+    folder: Path, parts: dict[str, float], found: dict[str, Any], budget: Any, steps: list[tuple[int, int]]
+) -> None:
+    """Write the card as `README.md` into the model's folder, and the steps of its training beside it."""
+    (folder / "training.json").write_text(json.dumps({"steps": steps}) + "\n")
     how = found["settings"]
     text = _CARD.format(
         pictures=f"{budget.pictures:,}",
         shapes=", ".join(SHAPES),
         colours=", ".join(COLOURS),
         patterns=", ".join(PATTERNS[:-1]) + " or " + PATTERNS[-1],
-        clean=f"{budget.clean:,}",
-        noisy=f"{budget.noisy:,}",
+        steps=", then again ".join(
+            f"{clean:,} steps with right captions and {noisy:,} with unreliable ones" for clean, noisy in steps
+        )
+        + ".",
         parts=_table(["part", "right"], [[name, f"{value:.3f}"] for name, value in parts.items()]),
         images=found["images"],
         prompts=budget.prompts,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
@@ -122,20 +123,25 @@ def train(
     batch: int = 64,
     dropout: float = 0.1,
     mismatched: float = 0.3,
+    start: Path | None = None,
 ) -> nn.ModuleDict:
     """Train with clean captions for `clean` steps, then for `noisy` steps with captions as unreliable as the web's:
-    a share `mismatched` of them belongs to another picture.
+    a share `mismatched` of them belongs to another picture. From random weights, or from those of the model in `start`.
 
     ε-prediction with the loss weight min(SNR, 5) / SNR (Hang et al. 2023, https://arxiv.org/abs/2303.09556) + 0.1;
     a share `dropout` of the captions is empty, for classifier-free guidance (Ho & Salimans 2022).
     """
     parts = build(tokenizer, latents.shape[-1])
+    if start:
+        for name, part in parts.items():
+            part.load_state_dict(type(part).from_pretrained(start / name, torch_dtype=torch.float32).state_dict())
+    batch //= dist.get_world_size() if dist.is_initialized() else 1
     alphas = scheduler().alphas_cumprod
     count = latents.shape[1]
 
     def loss_for(share: float):  # type: ignore[no-untyped-def]
-        def loss(rng: torch.Generator, step: int) -> Tensor:
-            words = random.Random(step)
+        def loss(rng: torch.Generator, draw: int) -> Tensor:
+            words = random.Random(draw)
             index = torch.randint(count, (batch,), generator=rng)
             z = latents[torch.randint(2, (batch,), generator=rng), index].float()
             other = torch.randint(count, (batch,), generator=rng).tolist()

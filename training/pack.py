@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,11 @@ def write(
         {key: value.half() for key, value in judge.net.state_dict().items()},
         out / "judge" / "judge.safetensors",
     )
+
+
+def further(out: Path, start: Path, parts: nn.ModuleDict) -> None:
+    """The model in `start` with a U-Net and a text encoder that were trained further, in `out`."""
+    if out.resolve() != start.resolve():
+        shutil.copytree(start, out, dirs_exist_ok=True)
+    for name in ("unet", "text_encoder"):
+        parts[name].to(dtype=diffusion.HALF).save_pretrained(out / name)
