@@ -81,7 +81,9 @@ def arms(
     rows = []
     for name in names:
         if name not in ARMS:
-            raise DNPError(f"the arm {name!r} is none of {', '.join(ARMS)}: one of your own is --arm NAME FORMULA NEGATIVE")
+            raise DNPError(
+                f"the arm {name!r} is none of {', '.join(ARMS)}: one of your own is --arm NAME FORMULA NEGATIVE"
+            )
         source = {"plain": "none"}.get(name, name if name in SOURCES else "auto")
         rows.append((name, guidances.get(name, how.guidance), source))
     rows += own
@@ -110,5 +112,7 @@ def arms(
             raise DNPError(f"the arm {name!r}, {arm.formula}, needs a text for {sorted(needs)[0]!r}")
         found.append(arm)
     if unknown := [name for name in scales if name not in (arm.name for arm in found)]:
-        raise DNPError(f"there is a scale for {unknown[0]!r}, which is none of the arms {', '.join(a.name for a in found)}")
+        raise DNPError(
+            f"there is a scale for {unknown[0]!r}, which is none of the arms {', '.join(a.name for a in found)}"
+        )
     return found

@@ -1,4 +1,4 @@
-"""The command line: `dnp generate`, `show`, `models`, `samplers`, `formulas`, `env`."""
+"""The command line: `dnp generate`, `sweep`, `score`, `report`, `show`, `models`, `samplers`, `formulas`, `env`."""
 
 from __future__ import annotations
 
@@ -132,12 +132,141 @@ def generate_command(prompt: str, seed: str, count: int | None, **options: Any) 
     generate(prompt, _seeds(seed, count), **options)
 
 
+@main.command("sweep")
+@click.option(
+    "--prompts",
+    default="world",
+    show_default=True,
+    metavar="SET|FILE",
+    help="world (for the embedded model), attend-and-excite, humans, hands, or a text file with a prompt in each line.",
+)
+@click.option("--per-category", type=click.IntRange(1), help="So many prompts of each category; the paper took 50.")
+@click.option(
+    "--arms",
+    "names",
+    default="plain,dnp,dnp2,shuffled,universal,random",
+    show_default=True,
+    help="What to compare. plain: no negative prompt. dnp: the diffusion-negative's caption, by the model's formula; "
+    "dnp2, dnp3: by n + s(p − n) and u + s(p − n). The controls as dnp: shuffled (another prompt's caption), "
+    "universal, random.",
+)
+@click.option(
+    "--arm",
+    "own",
+    nargs=3,
+    multiple=True,
+    metavar="NAME FORMULA NEGATIVE",
+    help="One of your own: a formula "
+    "in p, n, u, s and w, and none, auto, shuffled, universal, random or a text. May be given often.",
+)
+@click.option("--seeds", default="0-3", show_default=True, metavar="N|A-B", help="A run may be given more later.")
+@click.option("--scale", "scales", multiple=True, metavar="S|ARM=S", help="Guidance scale of all arms or of one.")
+@click.option(
+    "--choose",
+    metavar="S,S,…",
+    help="Scales of which each arm takes its best, measured on held-out prompts: the fair comparison.",
+)
+@click.option("--choose-prompts", type=click.IntRange(1), default=10, show_default=True, help="Of each category.")
+@click.option("--choose-seeds", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--strength", type=float, help="Strength w of the negative prompt. The model has a default.")
+@click.option("--model", default="embedded", show_default=True, metavar="embedded|DIR|HUB_ID")
+@click.option("--dns", metavar="FORMULA", help="Of the diffusion-negative pictures.")
+@click.option("--sampler", help="By its name: `dnp samplers` lists them.")
+@click.option("--schedule", help="Of the noise levels.")
+@click.option("--steps", type=click.IntRange(1))
+@click.option("--dns-steps", type=click.IntRange(1))
+@click.option("--captioner", metavar="DIR|HUB_ID")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=25,
+    show_default=True,
+    help="Prompts at a time. It rounds, so a run keeps it.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine. Small models on a CPU are fastest with one for each core.",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Work on a Ray cluster; without an address, on one of this machine alone.",
+)
+@click.option("--device")
+@click.option("--dtype")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/sweep"), show_default=True)
+def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | None, **options: Any) -> None:
+    """Make the pictures of a comparison: arms × prompts × seeds, all arms of a prompt and seed from the same noise.
+
+    Stopped or killed, the same command goes on where it was.
+
+    \b
+    dnp sweep --prompts world --seeds 0-7 --choose 3,5,7.5,10 --out out/world
+    dnp sweep --prompts attend-and-excite --per-category 50 --model DIR --arm late "StepScale(0, s, 5)" none
+    dnp score out/world
+    dnp report out/world
+    """
+    from dnp.study import sweep_command
+    from dnp.workers import Place
+
+    try:
+        tried = [float(value) for value in choose.split(",")] if choose else []
+    except ValueError:
+        raise ValueError(f"--choose {choose!r} is no list of scales: write --choose 3,5,7.5") from None
+    sweep_command(
+        seeds=_seeds(seeds, None),
+        names=[name.strip() for name in names.split(",") if name.strip()],
+        choose=tried,
+        where=Place(workers, ray),
+        say=lambda line: click.echo(line, err=True),
+        **options,
+    )
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--metrics",
+    help="judge (both things right, neglected, wrong attribute), clip-min-object "
+    "(Attend-and-Excite's), clip (raw cosine and CLIPScore), inception; with commas. What suits the model by default.",
+)
+@click.option("--clip", metavar="NAME|DIR", help="Of open_clip, as ViT-B-16/openai, or a local folder.")
+@click.option("--classifier", metavar="FILE", help="Weights of torch-fidelity's Inception network, for inception.")
+@click.pass_context
+def score(ctx: click.Context, folder: Path, metrics: str | None, clip: str | None, classifier: str | None) -> None:
+    """Score the pictures in FOLDER against their prompts, into scores.csv.
+
+    Status 1 says that something was left out; it is named, the rest is scored.
+    """
+    from dnp.study import score_command
+
+    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
+    if not score_command(folder, names, clip, classifier, say=lambda line: click.echo(line, err=True)):
+        ctx.exit(1)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--baseline", default="plain", show_default=True, help="The arm that the others are compared with.")
+def report(folder: Path, baseline: str) -> None:
+    """Write what the scores in FOLDER say: report.html, report.md and report.csv."""
+    from eval.report import report as write
+
+    click.echo(f"{write(folder, baseline)}", err=True)
+
+
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole record, as JSON.")
 def show(path: Path, as_json: bool) -> None:
     """Print what made a picture, or the pictures of a folder."""
-    from dnp.folder import read_manifest, read_record
+    from dnp.folder import read_record
+    from eval.manifest import read_manifest
 
     if path.is_dir():
         records = read_manifest(path)

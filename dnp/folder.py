@@ -22,6 +22,7 @@ from PIL import Image, PngImagePlugin
 from dnp.errors import DNPError
 from dnp.recipe import Result
 from dnp.sheet import Cell, sheet
+from eval.manifest import read_manifest
 
 _SHEET_ROWS = 16
 _COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
@@ -92,23 +93,43 @@ def read_record(path: Path) -> dict[str, Any]:
         raise DNPError(f"{path} carries no record: dnp did not write it, or a program removed it") from None
 
 
-def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a folder's `manifest.jsonl`; none where there is no such file.
+def claim(path: Path, settings: dict[str, Any]) -> None:
+    """Make sure that `path` can take a run with these settings: a folder that is empty, or holds that very run.
 
     Raises:
-        DNPError: a line is no JSON; names it.
+        DNPError: it cannot be written, or holds a run with other settings, or files that are no run's.
     """
-    path = folder / "manifest.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
+    run = path / "run.json"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(None, "permission denied")
+        held = json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
+        others = any(path.iterdir())
+    except OSError as error:
+        raise DNPError(
+            f"the folder {str(path)!r} cannot be written ({error.strerror}): give another with --out"
+        ) from None
+    except ValueError:
+        raise DNPError(f"{run} is no JSON: give another folder with --out") from None
+    if held is None and others:
+        raise DNPError(f"the folder {str(path)!r} holds other files: give an empty or a new one with --out")
+    for key in {**(held or {}), **settings}:
+        if held and held.get(key) != settings.get(key):
             raise DNPError(
-                f"{path}, line {number} is no JSON: take the line out to have its picture made again"
-            ) from None
-    return records
+                f"the folder {str(path)!r} holds another run ({key} is {_short(held.get(key))} there, "
+                f"{_short(settings.get(key))} here): give another with --out"
+            )
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """`run.json`, once."""
+    if not (path / "run.json").exists():
+        write_whole(path / "run.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _short(value: Any) -> str:
+    return text if len(text := repr(value)) <= 80 else text[:77] + "..."
 
 
 class RunFolder:
@@ -124,31 +145,8 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, settings
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise PermissionError(None, "permission denied")
-            held = json.loads(self._run.read_text(encoding="utf-8")) if self._run.exists() else None
-            others = any(path.iterdir())
-        except OSError as error:
-            raise DNPError(
-                f"the folder {str(path)!r} cannot be written ({error.strerror}): give another with --out"
-            ) from None
-        except ValueError:
-            raise DNPError(f"{self._run} is no JSON: give another folder with --out") from None
-        if held is None and others:
-            raise DNPError(f"the folder {str(path)!r} holds other files: give an empty or a new one with --out")
-        for key in {**(held or {}), **settings}:
-            if held and held.get(key) != settings.get(key):
-                raise DNPError(
-                    f"the folder {str(path)!r} holds another run ({key} is {held.get(key)!r} there, "
-                    f"{settings.get(key)!r} here): give another with --out"
-                )
+        claim(path, settings)
         self.records = read_manifest(path)
-
-    @property
-    def _run(self) -> Path:
-        return self.path / "run.json"
 
     def done(self) -> set[int]:
         """The seeds whose pictures are all there."""
@@ -158,8 +156,7 @@ class RunFolder:
 
     def add(self, results: Iterable[Result]) -> None:
         """Write the pictures of some results, then their lines; the settings before the first."""
-        if not self._run.exists():
-            write_whole(self._run, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
+        write_settings(self.path, self.settings)
         for result in results:
             self.records = [record for record in self.records if record["seed"] != result.seed]
             for arm, image in result.images.items():

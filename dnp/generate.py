@@ -105,8 +105,18 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
     if negative != "auto":
         usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
-    beside = model.folder / how.captioner  # the embedded model's captioner comes with it
-    captioner = Transformers(beside if beside.is_dir() else how.captioner, device=model.device)
+    return captioner_of(model, how.captioner)
+
+
+def captioner_of(model: StableDiffusion, name: str | None = None) -> Captioner:
+    """A captioner by its name, or the model's own.
+
+    Raises:
+        CaptionError: it cannot be loaded.
+    """
+    name = name or model.defaults.captioner
+    beside = model.folder / name  # the embedded model's captioner comes with it
+    captioner = Transformers(beside if beside.is_dir() else name, device=model.device)
     if beside.is_dir():  # a name that means the same on any machine
-        captioner.name = f"{model.name}/{how.captioner}"
+        captioner.name = f"{model.name}/{name}"
     return captioner

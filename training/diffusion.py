@@ -134,7 +134,7 @@ def train(
     parts = build(tokenizer, latents.shape[-1])
     if start:
         for name, part in parts.items():
-            part.load_state_dict(type(part).from_pretrained(start / name, torch_dtype=torch.float32).state_dict())
+            part.load_state_dict(type(part).from_pretrained(start / name, torch_dtype=torch.float32).state_dict())  # type: ignore[attr-defined]
     batch //= dist.get_world_size() if dist.is_initialized() else 1
     alphas = scheduler().alphas_cumprod
     count = latents.shape[1]

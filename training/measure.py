@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +12,11 @@ from PIL import Image
 from captioning import Transformers
 from dnp.recipe import Sampling, paint
 from dnp.stable_diffusion import StableDiffusion
+from eval.adherence import Verdict, verdict
 from eval.judge import Judge
 from eval.world import Scene, describe, parse
 from guidance import Guidance
 from training.data import Pictures
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the judge says of a picture against its prompt."""
-
-    right: bool  # everything that the prompt names is there, in its colour
-    neglected: bool  # a shape that the prompt names is not there at all
-
-
-def verdict(seen: Scene, prompt: str) -> Verdict:
-    wanted = parse(prompt).things
-    return Verdict(all(map(seen.holds, wanted)), any(map(seen.neglects, wanted)))
 
 
 def adherence(

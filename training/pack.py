@@ -42,4 +42,4 @@ def further(out: Path, start: Path, parts: nn.ModuleDict) -> None:
     if out.resolve() != start.resolve():
         shutil.copytree(start, out, dirs_exist_ok=True)
     for name in ("unet", "text_encoder"):
-        parts[name].to(dtype=diffusion.HALF).save_pretrained(out / name)
+        parts[name].half().save_pretrained(out / name)  # type: ignore[operator]

@@ -1,0 +1,159 @@
+"""`dnp score`: a folder of pictures and its manifest become `scores.csv`, a line for each picture and value.
+
+What was scored before, by the same metric on the same bytes, is kept. What cannot be scored is named, the rest is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from eval.inception import Classifier, inception_score
+from eval.manifest import ManifestError, pictures, prompt_of, read_manifest
+from eval.metric import Metric
+
+COLUMNS = ("path", "arm", "prompt", "seed", "category", "metric", "value")
+BATCH = 64
+
+
+def score(
+    folder: Path,
+    metrics: Sequence[Metric],
+    classifier: tuple[str, Classifier] | None = None,
+    splits: int = 10,
+    label: str | None = "score",
+) -> list[str]:
+    """Score the pictures of a folder.
+
+    Args:
+        classifier: A name and a classifier for the Inception Score of each arm.
+        label: Of the progress bar; None for none.
+
+    Returns:
+        What was left out, a line each.
+
+    Raises:
+        ManifestError: there is no manifest, or a line of it is broken.
+    """
+    records = read_manifest(folder)
+    if not records:
+        raise ManifestError(f"there is no manifest.jsonl with pictures in {str(folder)!r}: give the --out of a run")
+    records = [record for record in records if not record["arm"].startswith("dns")]  # no pictures of the prompt
+    problems: list[str] = []
+    names = {short: (metric.name, kind) for metric in metrics for short, kind in metric.kinds.items()}
+    rows = _kept(folder, {short: name for short, (name, _) in names.items()}, records)
+    logits: dict[str, list[torch.Tensor]] = {}
+    todo = [record for record in records if classifier or any((record["path"], short) not in rows for short in names)]
+    bar = tqdm(total=len(todo), desc=label, unit="picture", disable=label is None)
+    batch: list[tuple[dict[str, Any], Any]] = []
+
+    def flush() -> None:
+        images, prompts = [image for _, image in batch], [prompt_of(record) for record, _ in batch]
+        for metric in metrics if batch else ():
+            for short, values in metric(images, prompts).items():
+                for (record, _), value in zip(batch, values, strict=True):
+                    if isinstance(value, str):
+                        problems.append(f"{record['path']}: {value}")
+                    else:
+                        rows[record["path"], short] = _row(record, short, value)
+        if classifier and batch:
+            for (record, _), line in zip(batch, classifier[1](images), strict=True):
+                logits.setdefault(record["arm"], []).append(line)
+        bar.update(len(batch))
+        batch.clear()
+
+    for found in pictures(folder, todo, problems):
+        batch.append(found)
+        if len(batch) == BATCH:
+            flush()
+    flush()
+    bar.close()
+    lines = [rows[key] for record in records for short in names if (key := (record["path"], short)) in rows]
+    about: dict[str, Any] = {
+        short: {"name": name, "higher_is_better": kind.higher_is_better, "unit": kind.unit}
+        for short, (name, kind) in names.items()
+    }
+    for arm, parts in logits.items():
+        try:
+            values = inception_score(torch.stack(parts), splits)
+        except ValueError as error:
+            problems.append(f"arm {arm}: {error}")
+            continue
+        for short, value in zip(("inception score", "inception score std"), values, strict=True):
+            lines.append(
+                {
+                    "path": "",
+                    "arm": arm,
+                    "prompt": "",
+                    "seed": "",
+                    "category": "",
+                    "metric": short,
+                    "value": repr(value),
+                }
+            )
+            about[short] = {
+                "name": f"Inception Score, {splits} splits, {classifier[0] if classifier else ''}",
+                "higher_is_better": True,
+                "unit": "score",
+            }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(lines)
+    _write(folder / "scores.csv", text.getvalue())
+    hashes = {record["path"]: record.get("sha256", "") for record in records}
+    _write(folder / "metrics.json", json.dumps(about, indent=2) + "\n")
+    _write(folder / "scored.json", json.dumps(hashes) + "\n")
+    return problems
+
+
+def _row(record: dict[str, Any], short: str, value: float) -> dict[str, str]:
+    return {
+        "path": record["path"],
+        "arm": record["arm"],
+        "prompt": record["prompt"],
+        "seed": str(record["seed"]),
+        "category": record["category"],
+        "metric": short,
+        "value": repr(float(value)),
+    }
+
+
+def read_scores(folder: Path) -> list[dict[str, str]]:
+    """The lines of `scores.csv`; none where there is no such file."""
+    path = folder / "scores.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _kept(
+    folder: Path, names: dict[str, str], records: Sequence[dict[str, Any]]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """What an earlier scoring by the same metrics found of the same bytes."""
+    try:
+        about = json.loads((folder / "metrics.json").read_text())
+        hashes = json.loads((folder / "scored.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    same = {r["path"] for r in records if r.get("sha256") and hashes.get(r["path"]) == r["sha256"]}
+    return {
+        (row["path"], row["metric"]): row
+        for row in read_scores(folder)
+        if row["path"] in same and names.get(row["metric"]) == about.get(row["metric"], {}).get("name")
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8", newline="")
+    os.replace(partial, path)
