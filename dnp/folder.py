@@ -25,6 +25,7 @@ from dnp.sheet import Cell, sheet
 from eval.manifest import read_manifest
 
 _SHEET_ROWS = 16
+_BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
 _COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
 
 
@@ -105,7 +106,7 @@ def claim(path: Path, settings: dict[str, Any]) -> None:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(None, "permission denied")
         held = json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
-        others = any(path.iterdir())
+        others = any(found.name not in _BEFORE for found in path.iterdir())
     except OSError as error:
         raise DNPError(
             f"the folder {str(path)!r} cannot be written ({error.strerror}): give another with --out"
