@@ -113,7 +113,7 @@ def write(
                     f"{row['w']:g}",
                     row["negative"],
                     _share(row["right"]),
-                    "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["gain"]),
+                    "{0.difference:+.3f} [{0.low:+.3f}, {0.high:+.3f}]".format(row["gain"]),
                 ]
                 for row in found["strength"]
             ],

@@ -20,9 +20,10 @@ from dnp.recipe import Sampling
 from dnp.stable_diffusion import StableDiffusion
 from eval.judge import Judge
 from eval.prompts import world_prompts
+from eval.statistics import gain
 from eval.world import WORDS
 from guidance import CFG, DNS, Guidance, NegPrompt
-from training.measure import Verdict, adherence, agrees, gain, share
+from training.measure import Verdict, adherence, agrees, share
 
 SCALES = (1.0, 3.0, 5.0, 7.5, 10.0)
 DNS_SCALES = (1.0, 3.0, 5.0, 7.5)

@@ -14,6 +14,7 @@ from dnp.recipe import Sampling, paint
 from dnp.stable_diffusion import StableDiffusion
 from eval.adherence import Verdict, verdict
 from eval.judge import Judge
+from eval.statistics import interval
 from eval.world import Scene, describe, parse
 from guidance import Guidance
 from training.data import Pictures
@@ -37,21 +38,9 @@ def adherence(
 
 
 def share(values: Sequence[bool]) -> tuple[float, float]:
-    """A share and the half-width of its 95 % interval."""
-    p = float(np.mean(values))
-    return p, 1.96 * (p * (1 - p) / len(values)) ** 0.5
-
-
-def gain(
-    these: Sequence[bool], those: Sequence[bool], clusters: Sequence[str], draws: int = 2000
-) -> tuple[float, float, float]:
-    """The mean paired difference with its 95 % interval, by a bootstrap of whole prompts."""
-    difference = np.asarray(these, float) - np.asarray(those, float)
-    groups = [difference[np.asarray(clusters) == name] for name in dict.fromkeys(clusters)]
-    sums, sizes = np.array([g.sum() for g in groups]), np.array([len(g) for g in groups])
-    picks = np.random.default_rng(0).integers(len(groups), size=(draws, len(groups)))
-    low, high = np.quantile(sums[picks].sum(1) / sizes[picks].sum(1), [0.025, 0.975])
-    return float(difference.mean()), float(low), float(high)
+    """A share and the half-width of its 95 % interval (Wilson's)."""
+    p, low, high = interval([float(value) for value in values])
+    return p, (high - low) / 2
 
 
 def agrees(caption: str, scene: Scene) -> bool:

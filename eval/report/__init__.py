@@ -145,7 +145,7 @@ def _forests(found: Results) -> list[str]:
         ]
         if rows:
             better = "" if _up(found, metric) else " (less is better)"
-            plots.append(forest(rows, f"{metric}{better}", f"difference to {found.baseline}"))
+            plots.append(forest(rows, f"{metric}{better}", f"difference to {found.baseline}", _up(found, metric)))
     return plots
 
 

@@ -171,13 +171,15 @@ def costs(found: Results) -> dict[str, dict[str, float]]:
     sums: dict[str, list[Sequence[float]]] = {}
     for r in found.records:
         sums.setdefault(r["arm"], []).append((r.get("evaluations") or np.nan, r.get("seconds") or np.nan))
-    means = {arm: np.mean(values, 0) for arm, values in sums.items()}
-    sources = {arm["name"]: arm["negative"] for arm in found.settings.get("arms", [])}
-    whole = {
-        arm: mean + (means["dns"] if sources.get(arm) in ("auto", "shuffled") and "dns" in means else 0)
-        for arm, mean in means.items()
-    }
-    return {arm: {"evaluations": float(value[0]), "seconds": float(value[1])} for arm, value in whole.items()}
+    means: dict[str, Any] = {arm: np.mean(values, 0) for arm, values in sums.items()}
+    ways: dict[str, str] = {}  # a way of making diffusion-negative pictures → their arm: "dns", "dns2", …
+    for about in found.settings.get("arms", []):
+        if about["negative"] in ("auto", "shuffled"):
+            way = json.dumps([about["dns"], about["dns_sampling"]])
+            name = ways.setdefault(way, f"dns{len(ways) + 1 if ways else ''}")
+            if about["name"] in means and name in means:
+                means[about["name"]] = means[about["name"]] + means[name]
+    return {arm: {"evaluations": float(value[0]), "seconds": float(value[1])} for arm, value in means.items()}
 
 
 def _json(path: Path) -> Any:

@@ -1,5 +1,4 @@
 import json
-import random
 import subprocess
 import sys
 
@@ -14,7 +13,6 @@ from eval.world import WORDS
 from training import words
 from training.data import pictures
 from training.loop import fit
-from training.measure import gain, share
 
 
 def test_every_word_is_one_token():
@@ -68,22 +66,6 @@ def test_training_stops_at_a_loss_that_is_not_a_number(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match="nan at step 0"):
         fit("bad", model, lambda rng, step: model.weight.sum() * float("nan"), 3, tmp_path)
-
-
-def test_intervals_against_closed_forms():
-    rng = random.Random(0)
-    values = [rng.random() < 0.3 for _ in range(400)]
-    mean, half = share(values)
-    assert mean == sum(values) / 400 and half == pytest.approx(1.96 * np.std(values) / 20)
-    # prompts whose differences are independent normal means: the bootstrap's interval is the normal one
-    means = np.random.default_rng(1).normal(0.1, 0.2, 300)
-    clusters = [f"prompt {i}" for i in range(300) for _ in range(2)]
-    difference, low, high = gain(np.repeat(means, 2), np.zeros(600), clusters)  # type: ignore[arg-type]
-    width = 1.96 * means.std() / 300**0.5
-    assert difference == pytest.approx(means.mean())
-    assert low == pytest.approx(means.mean() - width, abs=0.004) and high == pytest.approx(
-        means.mean() + width, abs=0.004
-    )
 
 
 def test_the_embedded_model_is_complete_and_small():
