@@ -16,6 +16,9 @@ from PIL import Image
 from eval.prompts import Prompt, entities
 
 
+_WITHOUT = {"arm": "images", "seed": 0, "category": ""}
+
+
 class ManifestError(ValueError):
     """A folder has no usable manifest. One line that names what is wrong and the remedy."""
 
@@ -38,7 +41,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
             raise ManifestError(f"{path}, line {number} is no JSON: take the line out to have its picture made again")
         if lacking := [key for key in ("path", "prompt") if not isinstance(record.get(key), str)]:
             raise ManifestError(f"{path}, line {number} has no {lacking[0]!r}: every line needs a path and a prompt")
-        records.append({"arm": "images", "seed": 0, "category": ""} | record)
+        records.append(record | {key: value for key, value in _WITHOUT.items() if key not in record})
     return records
 
 

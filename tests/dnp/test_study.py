@@ -1,0 +1,95 @@
+"""`dnp sweep`, `dnp score` and `dnp report`, one after the other, as a person types them."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from dnp.cli import main
+
+
+def dnp(*words, status=0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == status, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+SMALL = ("--per-category", 1, "--arms", "plain,dnp2", "--steps", 2, "--dns-steps", 2, "--seeds", "0-1")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "run"
+    dnp("sweep", *SMALL, "--choose", "3,7.5", "--choose-prompts", 1, "--choose-seeds", 1, "--out", out)
+    return out
+
+
+def test_scales_are_chosen_on_other_prompts_and_used(run):
+    found = json.loads((run / "scales.json").read_text())
+    tried = {arm: {row["scale"]: row["value"] for row in about["tried"]} for arm, about in found["arms"].items()}
+    assert set(tried) == {"plain", "dnp2"} and set(tried["plain"]) == {3.0, 7.5}
+    records = [json.loads(line) for line in (run / "manifest.jsonl").read_text().splitlines()]
+    for arm, about in found["arms"].items():
+        assert tried[arm][about["chosen"]] == max(tried[arm].values())
+        assert {r["scale"] for r in records if r["arm"] == arm} == {about["chosen"]}
+    trial = [json.loads(line) for line in (run / "choose" / "manifest.jsonl").read_text().splitlines()]
+    assert not {r["prompt"] for r in trial} & {r["prompt"] for r in records}
+    assert len(records) == 3 * 3 * 2  # with the diffusion-negatives
+
+
+def test_score_and_report(run):
+    assert "scores in" in dnp("score", run)
+    assert (run / "scores.csv").read_text().count("both right") == 12
+    dnp("report", run)
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") >= 3 and "both right" in page
+    assert "held-out" in (run / "report.md").read_text()
+
+
+def test_the_same_again_makes_nothing_new(run):
+    before = (run / "manifest.jsonl").read_bytes()
+    dnp("sweep", *SMALL, "--choose", "3,7.5", "--choose-prompts", 1, "--choose-seeds", 1, "--out", run)
+    assert (run / "manifest.jsonl").read_bytes() == before
+
+
+def test_something_left_out_is_status_1(run):
+    picture = next(run.glob("images/plain/*.png"))
+    picture.rename(picture.with_suffix(".aside"))
+    (run / "scored.json").unlink()
+    try:
+        assert f"{picture.name} is missing" in dnp("score", run, status=1)
+    finally:
+        picture.with_suffix(".aside").rename(picture)
+    dnp("score", run)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("sweep", "--prompts", "cats"), "'cats' is neither a text file nor one of attend-and-excite"),
+        (("sweep", "--arms", "plain,best"), "the arm 'best' is none of plain, dnp"),
+        (("sweep", "--scale", "x"), "--scale 'x' is neither a number nor ARM=NUMBER"),
+        (("sweep", "--scale", "5", "--choose", "3,5"), "leave --choose out"),
+        (("sweep", "--choose", "a"), "--choose 'a' is no list of scales"),
+        (("sweep", "--arm", "x", "u + p", "none"), "sum to"),
+        (("sweep", "--prompts", "humans", "--choose", "3,5", "--arms", "plain"), "holds no prompts out"),
+        (("score", "nowhere"), "no manifest.jsonl"),
+        (("report", "nowhere"), "no manifest.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    output = dnp(*words, status=2)
+    assert says in output and len(output.strip().splitlines()) == 1
+
+
+def test_unknown_metrics_and_checkpoints_are_one_line(run):
+    assert "'fid' is none of judge, clip-min-object" in dnp("score", run, "--metrics", "fid", status=2)
+    assert "ARCHITECTURE/WEIGHTS" in dnp("score", run, "--clip", "none", status=2)
+    assert "--classifier FILE" in dnp("score", run, "--metrics", "inception", status=2)
+
+
+def test_other_settings_are_refused(run):
+    output = dnp("sweep", "--per-category", 1, "--arms", "plain", "--out", run, status=2)
+    assert "holds another run (arms is" in output
