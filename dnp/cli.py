@@ -228,6 +228,66 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
     )
 
 
+@main.command("ablate")
+@click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
+@click.option("--scales", default="3,5,7.5,10", show_default=True, metavar="S,S,…", help="Of each formula.")
+@click.option(
+    "--negatives", default="auto", show_default=True, help="auto, shuffled, universal, random or texts, with commas."
+)
+@click.option("--samplers", default="", help="With commas; the model has a default.")
+@click.option("--steps", default="", metavar="N,N,…", help="Of the pictures; the model has a default.")
+@click.option("--dns", metavar="FORMULA", help="Of the diffusion-negative pictures.")
+@click.option("--dns-steps", type=click.IntRange(1))
+@click.option("--strength", type=float, help="The w of the formulas.")
+@click.option("--prompts", default="world", show_default=True, metavar="SET|FILE")
+@click.option("--per-category", type=click.IntRange(1), help="So many prompts of each category.")
+@click.option("--seeds", default="0-1", show_default=True, metavar="N|A-B")
+@click.option("--model", default="embedded", show_default=True, metavar="embedded|DIR|HUB_ID")
+@click.option("--batch", type=click.IntRange(1), default=25, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--device")
+@click.option("--dtype")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/ablate"), show_default=True)
+def ablate(
+    formulas: tuple[str, ...],
+    scales: str,
+    negatives: str,
+    samplers: str,
+    steps: str,
+    seeds: str,
+    workers: int,
+    **options: Any,
+) -> None:
+    """Compare FORMULAs of s and w over scales, negatives, samplers and steps; writes a report with curves.
+
+    \b
+    dnp ablate "CFG(s)" "NegPrompt(s, evaluations=2)" "NegPrompt(s, evaluations=3)" --scales 1,3,5,7.5
+    dnp ablate "u + s*(p - u) - w*(n - u)" --strength 1 --negatives auto,shuffled,universal --scales 5,7.5
+    """
+    from dnp.study import ablate_command
+    from dnp.workers import Place
+
+    def listed(text: str) -> list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    try:
+        numbers = [float(value) for value in listed(scales)]
+        counts = [int(value) for value in listed(steps)]
+    except ValueError:
+        raise ValueError(f"--scales {scales!r} and --steps {steps!r} are lists of numbers, as in 3,5,7.5") from None
+    ablate_command(
+        formulas=formulas,
+        seeds=_seeds(seeds, None),
+        scales=numbers,
+        steps=counts,
+        negatives=listed(negatives),
+        samplers=listed(samplers),
+        where=Place(workers),
+        say=lambda line: click.echo(line, err=True),
+        **options,
+    )
+
+
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(

@@ -15,18 +15,22 @@ from dnp.model import Defaults, locate
 from dnp.sweep import Plan, sweep
 from dnp.workers import Place
 from eval.adherence import Adherence
+from eval.appearance import Appearance
 from eval.clip import Clip, ClipScore, MinObject
 from eval.inception import Inception
 from eval.manifest import read_manifest
 from eval.metric import Metric
 from eval.prompts import PROMPT_SETS, Prompt, prompt_set
+from eval.report import report
 from eval.scores import read_scores, score
 from eval.statistics import interval
+from guidance import parse
 
 METRICS = {
     "judge": "both things right, neglected, wrong attribute, by the drawn world's judge",
     "clip-min-object": "Attend-and-Excite's protocol: raw cosine with 80 templates, full prompt and worst thing",
     "clip": "raw cosine of picture and prompt, and Hessel's CLIPScore",
+    "appearance": "contrast and saturation, which high scales push up",
     "inception": "Inception Score of each arm, mean and deviation over 10 splits",
 }
 
@@ -85,6 +89,58 @@ def sweep_command(
         plan = chosen(plan, choose, held_out, range(choose_seeds), out, where, set(own_scales))
     ledger = sweep(plan, seeds, out, where)
     say(f"{len(ledger.records)} pictures in {out}: dnp score {out}; dnp report {out}")
+
+
+def ablate_command(
+    out: Path,
+    formulas: Sequence[str],
+    prompts: str,
+    seeds: Sequence[int],
+    *,
+    scales: Sequence[float],
+    negatives: Sequence[str] = ("auto",),
+    samplers: Sequence[str] = (),
+    steps: Sequence[int] = (),
+    per_category: int | None = None,
+    model: str = "embedded",
+    batch: int = 25,
+    device: str | None = None,
+    dtype: str | None = None,
+    where: Place | None = None,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> None:
+    """`dnp ablate`: formulas × negatives × scales × samplers × steps as arms, their pictures, scores and report.
+
+    Formulas are of s (the scale) and w (the strength); one without a negative prompt is made once for all negatives.
+
+    Raises:
+        DNPError, GuidanceError, SamplerError, CaptionError, ValueError: what a person can mend.
+    """
+    how = replace(Defaults.of(locate(model)), **{key: value for key, value in options.items() if value is not None})
+    found = arms(["plain"], [], how)
+    for formula in formulas:
+        asks = "negative" in parse(formula, s=how.scale, w=how.strength).names
+        for negative in negatives if asks else ("none",):
+            for sampler in samplers or (how.sampler,):
+                for count in steps or (how.steps,):
+                    walk = replace(how, sampler=sampler, steps=count)
+                    for scale in scales:
+                        name = f"{len(found):02d}@{scale:g}"
+                        found += arms([], [(name, formula, negative)], walk, {name: scale})
+    plan = Plan(
+        model,
+        tuple(prompt_set(prompts, per_category)),
+        tuple(found),
+        tuple(p.text for p in prompt_set(_another(prompts))) if "random" in negatives else (),
+        None,
+        batch,
+        device,
+        dtype,
+    )
+    sweep(plan, seeds, out, where or Place(), label="ablate")
+    score_command(out, [*default_metrics(model), "appearance"], say=say)
+    say(f"{report(out)}")
 
 
 def _scales(texts: Sequence[str]) -> tuple[dict[str, float], float | None]:
@@ -182,6 +238,9 @@ def metrics_of(names: Sequence[str], model: str, clip: str | None = None) -> lis
             found.append(Adherence(folder / "judge"))
             continue
         if name == "inception":
+            continue
+        if name == "appearance":
+            found.append(Appearance())
             continue
         shared = shared or Clip(clip or beside or "ViT-B-16/openai")
         own = beside and not clip  # a CLIP of a world that has no photos: it knows none of the templates' words

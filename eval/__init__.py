@@ -1,5 +1,7 @@
 """How good pictures are, whoever made them.
 
-- `eval.world`: the drawn world's language, `eval.judge`: which scene a picture of it shows;
-- `eval.prompts`: prompt sets.
+- `eval.prompts`: prompt sets; `eval.world`: the drawn world's language;
+- `eval.manifest`: a folder of pictures; `eval.scores`: metrics over it (`metric`: what one is; `adherence` by the
+  `judge`, `clip`, `inception`, `appearance`);
+- `eval.statistics`: paired differences and their intervals; `eval.report`: the page that says them.
 """

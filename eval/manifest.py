@@ -15,7 +15,6 @@ from PIL import Image
 
 from eval.prompts import Prompt, entities
 
-
 _WITHOUT = {"arm": "images", "seed": 0, "category": ""}
 
 

@@ -16,10 +16,10 @@ Values = dict[str, list[float | str]]
 
 @dataclass(frozen=True)
 class Kind:
-    """Of one column: its unit, and which way is better."""
+    """Of one column: its unit, and which way is better (None: neither)."""
 
     unit: str
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
 
 
 class Metric(Protocol):

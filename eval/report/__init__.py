@@ -47,7 +47,7 @@ def report(folder: Path, baseline: str = "plain") -> Path:
 
 def _facts(found: Results) -> dict[str, Any]:
     lead = leading(found)
-    up = _up(found, lead)
+    up = bool(_up(found, lead))
     others = [arm for arm in found.arms if arm != found.baseline]
     models = sorted({record.get("model", "unknown") for record in found.records})
     prompts = {record["prompt"] for record in found.records}
@@ -81,8 +81,8 @@ def _facts(found: Results) -> dict[str, Any]:
     }
 
 
-def _up(found: Results, metric: str) -> bool:
-    return bool(found.metrics.get(metric, {}).get("higher_is_better", True))
+def _up(found: Results, metric: str) -> bool | None:
+    return found.metrics.get(metric, {}).get("higher_is_better", True)
 
 
 def _metrics(found: Results) -> list[str]:
@@ -98,7 +98,8 @@ def _cell(found: Results, row: Row | None) -> dict[str, str]:
     g = row.against
     if row.relative is not None:
         text += f" ({row.relative:+.2f}%)"
-    kind = "" if not g.clear else "good" if (g.difference > 0) == _up(found, row.metric) else "bad"
+    up = _up(found, row.metric)
+    kind = "" if not g.clear or up is None else "good" if (g.difference > 0) == up else "bad"
     return {
         "text": text,
         "note": f"{g.difference:+.3f} [{g.low:+.3f}, {g.high:+.3f}], p {_p(row.p_holm)}",
@@ -144,7 +145,7 @@ def _forests(found: Results) -> list[str]:
             if row.arm == arm and row.metric == metric and row.against
         ]
         if rows:
-            better = "" if _up(found, metric) else " (less is better)"
+            better = " (less is better)" if _up(found, metric) is False else ""
             plots.append(forest(rows, f"{metric}{better}", f"difference to {found.baseline}", _up(found, metric)))
     return plots
 
@@ -157,6 +158,9 @@ def _curves(found: Results, lead: str) -> list[str]:
             for arm, about in found.scales["arms"].items()
         }
         plots.append(curves(series, "Scales tried on held-out prompts", "scale", lead))
+    for metric in _metrics(found):
+        if by_scale := _by_scale(found, metric):
+            plots.append(curves(by_scale, f"{metric} by scale", "scale", metric))
     cost = costs(found)
     points = {
         row.arm: (cost[row.arm]["evaluations"], row.mean, row.low, row.high)
@@ -166,6 +170,18 @@ def _curves(found: Results, lead: str) -> list[str]:
     if points:
         plots.append(pareto(points, "What it costs", "evaluations a picture, its diffusion-negative included", lead))
     return plots
+
+
+def _by_scale(found: Results, metric: str) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Of the arms that differ in scale alone, a series of points for each kind of them."""
+    series: dict[str, list[tuple[float, float, float, float]]] = {}
+    for about in found.settings.get("arms", []):
+        walk, row = about.get("sampling"), found.row(about["name"], metric)
+        if walk and row:
+            negative = "" if about["negative"] == "none" else f", {about['negative']}"
+            name = f"{about['guidance']}{negative}, {walk['sampler']} {walk['steps']}"
+            series.setdefault(name, []).append((about["scale"], row.mean, row.low, row.high))
+    return {name: points for name, points in series.items() if len({x for x, *_ in points}) > 1}
 
 
 def _sheets(found: Results, arm: str, metric: str) -> list[dict[str, Any]]:

@@ -36,13 +36,13 @@ def _svg(figure: Figure, title: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def forest(rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, up: bool = True) -> str:
-    """A line for each difference and its interval, with zero marked; `up` says which side of it is better."""
+def forest(rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, up: bool | None = True) -> str:
+    """A line for each difference and its interval, with zero marked; `up`: whether more is better (None: neither)."""
     with pyplot.rc_context(_STYLE):
         figure, axes = pyplot.subplots(figsize=(6.4, 0.7 + 0.28 * len(rows)))
         for place, (_, mean, low, high) in enumerate(reversed(rows)):
             clear = low > 0 or high < 0
-            colour = "#6b7280" if not clear else "#2a7f62" if (mean > 0) == up else "#b03a48"
+            colour = "#6b7280" if not clear or up is None else "#2a7f62" if (mean > 0) == up else "#b03a48"
             axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="round")
             axes.plot([mean], [place], "o", color=colour, ms=5)
         axes.axvline(0, color="#9ca3af", lw=1)

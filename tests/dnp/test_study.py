@@ -74,6 +74,8 @@ def test_something_left_out_is_status_1(run):
         (("sweep", "--choose", "a"), "--choose 'a' is no list of scales"),
         (("sweep", "--arm", "x", "u + p", "none"), "sum to"),
         (("sweep", "--prompts", "humans", "--choose", "3,5", "--arms", "plain"), "holds no prompts out"),
+        (("ablate", "CFG(s)", "--scales", "a"), "are lists of numbers"),
+        (("ablate", "u + p"), "sum to"),
         (("score", "nowhere"), "no manifest.jsonl"),
         (("report", "nowhere"), "no manifest.jsonl"),
     ],
@@ -88,6 +90,28 @@ def test_unknown_metrics_and_checkpoints_are_one_line(run):
     assert "'fid' is none of judge, clip-min-object" in dnp("score", run, "--metrics", "fid", status=2)
     assert "ARCHITECTURE/WEIGHTS" in dnp("score", run, "--clip", "none", status=2)
     assert "--classifier FILE" in dnp("score", run, "--metrics", "inception", status=2)
+
+
+def test_ablate_crosses_formulas_scales_negatives_and_steps(tmp_path):
+    out = tmp_path / "run"
+    words = (
+        "--scales",
+        "3,5",
+        "--steps",
+        "2,3",
+        "--negatives",
+        "universal,a star",
+        "--per-category",
+        1,
+        "--seeds",
+        "0",
+    )
+    dnp("ablate", "CFG(s)", "NegPrompt(s, evaluations=2)", *words, "--out", out)
+    records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    cells = {(r["guidance"], r["negative_prompt"], r["scale"], r["steps"]) for r in records if r["arm"] != "plain"}
+    assert len(cells) == (1 + 2) * 2 * 2 and len(records) == 3 * (1 + len(cells))
+    page = (out / "report.html").read_text()
+    assert "contrast by scale" in page and "NegPrompt(s, evaluations=2), a star, dpmpp_2m 3" in page
 
 
 def test_other_settings_are_refused(run):

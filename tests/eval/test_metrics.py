@@ -11,6 +11,7 @@ from PIL import Image
 
 from dnp.model import EMBEDDED
 from eval.adherence import Adherence, verdict
+from eval.appearance import Appearance
 from eval.clip import Clip, ClipScore, MinObject
 from eval.inception import Inception, inception_score
 from eval.manifest import ManifestError
@@ -142,6 +143,13 @@ def test_the_judge_agrees_with_what_was_drawn(world):
     assert (sums == 1).all() and np.mean(found["both right"]) >= 0.9
     wrong = metric(images[:1], [Prompt("a cat and a dog")])
     assert all("no thing of the drawn world" in values[0] for values in wrong.values())
+
+
+def test_contrast_and_saturation_in_closed_form():
+    half = Image.new("RGB", (8, 8), (255, 255, 255))
+    half.paste((0, 0, 0), (0, 0, 4, 8))
+    found = Appearance()([half, Image.new("RGB", (8, 8), (200, 0, 0))], [Prompt("a"), Prompt("b")])
+    assert found["contrast"] == pytest.approx([0.5, 0]) and found["saturation"] == pytest.approx([0, 1])
 
 
 class Brightness:
