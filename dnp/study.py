@@ -209,8 +209,8 @@ def chosen(
 
 
 def default_metrics(model: str) -> list[str]:
-    """What suits a model: the judge's verdict for the embedded one's world, CLIP for all."""
-    return (["judge"] if (locate(model) / "judge").is_dir() else []) + ["clip-min-object", "clip"]
+    """What suits a model: the judge's verdict for the embedded one's world, the scores of CLIP for all others."""
+    return ["judge", "clip-min-object"] if (locate(model) / "judge").is_dir() else ["clip-min-object", "clip"]
 
 
 def metrics_of(names: Sequence[str], model: str, clip: str | None = None) -> list[Metric]:

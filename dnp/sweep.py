@@ -63,7 +63,7 @@ class Plan:
             raise DNPError("there are no prompts")
         if "shuffled" in names and len(self.prompts) < 2:
             raise DNPError("the arm shuffled gives a prompt another one's caption, and there is only one prompt")
-        if "random" in names and not self.others:
+        if "random" in names and not all(set(self.others) - {prompt.text} for prompt in self.prompts):
             raise DNPError("the arm random needs other prompts to draw from")
 
     @property
@@ -173,7 +173,9 @@ class Painter:
         if arm.negative == "universal":
             return self.model.defaults.universal or ", ".join(UNIVERSAL)
         if arm.negative == "random":
-            return random.Random(f"{self.plan.prompts[place].text}/{seed}").choice(self.plan.others)
+            own = self.plan.prompts[place].text
+            draw = random.Random(f"{own}/{seed}")
+            return next(text for text in iter(lambda: draw.choice(self.plan.others), None) if text != own)
         return arm.negative
 
     def _arm(self, arm: Arm, unit: Unit, texts: Sequence[str]) -> list[Line]:

@@ -226,7 +226,9 @@ def _embed(path: Path) -> tuple[str, bool]:
 
 def _how(found: Results) -> dict[str, Any]:
     cost = costs(found)
-    first = {record["arm"]: record for record in reversed(found.records)}
+    first: dict[str, dict[str, Any]] = {}
+    for record in found.records:
+        first.setdefault(record["arm"], record)
     rows = []
     for arm, record in first.items():
         scale = record.get("scale")

@@ -94,6 +94,14 @@ def test_all_arms_by_name_and_formula(tmp_path):
     assert [made[name]["evaluations"] for name in ("plain", "dnp2", "dnp3")] == [4, 4, 6]
 
 
+def test_a_random_caption_is_never_the_prompt_itself(tmp_path):
+    plan = replace(plan_of(["random"], prompts=PROMPTS[:2], batch=1), others=TEXTS[:2])
+    records = sweep(plan, range(4), tmp_path, ALONE).records.values()
+    assert all(r["negative_prompt"] in TEXTS[:2] and r["negative_prompt"] != r["prompt"] for r in records)
+    with pytest.raises(DNPError, match="other prompts to draw from"):
+        replace(plan, others=TEXTS[:1])
+
+
 def test_two_processes_and_ray_give_the_same_bytes(whole, tmp_path):
     for name, place in {"pool": Place(workers=2), "ray": Place(workers=2, ray="local")}.items():
         sweep(plan_of(), [0, 1], tmp_path / name, place)
