@@ -69,5 +69,5 @@ class Inception:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        pixels = [torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1) for image in images]
+        pixels = [torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) for image in images]
         return torch.cat([self._network(one[None])[0] for one in pixels])

@@ -111,6 +111,36 @@ def test_inception_score_in_closed_form():
         inception_score(torch.zeros(3, 4))
 
 
+def test_inception_network_against_torch_fidelity(tmp_path, monkeypatch, world):
+    """The whole way on a folder of pictures, with weights of a file; random ones, as the real cannot be had offline."""
+    import torch_fidelity
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, weights: None)
+        network = FeatureExtractorInceptionV3("inception", ["logits_unbiased"])
+    weights = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), weights)
+    (tmp_path / "pictures").mkdir()
+    images = world[0][:4]
+    for i, image in enumerate(images):
+        image.save(tmp_path / "pictures" / f"{i}.png")
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "pictures"),
+        isc=True,
+        isc_splits=2,
+        cuda=False,
+        cache=False,
+        verbose=False,
+        feature_extractor_weights_path=str(weights),
+    )
+    ours = inception_score(Inception(weights)(images), splits=2)
+    assert ours[0] == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
+    assert ours[1] == pytest.approx(theirs["inception_score_std"], abs=1e-5)
+
+
 def test_inception_weights_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="no Inception weights"):
         Inception(tmp_path / "none.pth")
