@@ -1,4 +1,4 @@
-"""The command line: `dnp generate`, `sweep`, `score`, `report`, `show`, `models`, `samplers`, `formulas`, `env`."""
+"""The command line: generate, sweep, score, report, ablate, gap, show, models, samplers, formulas, env."""
 
 from __future__ import annotations
 
@@ -226,6 +226,32 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
         say=lambda line: click.echo(line, err=True),
         **options,
     )
+
+
+@main.command("gap")
+@click.argument("prompts", nargs=-1, metavar="[PROMPT]...")
+@click.option("--seed", "seeds", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
+@click.option("--model", default="embedded", show_default=True, metavar="embedded|DIR|HUB_ID")
+@click.option("--scale", type=float, help="Guidance scale s. The model has a default.")
+@click.option("--strength", type=float, help="Strength w of the negative prompt in the last column.")
+@click.option("--dns", metavar="FORMULA", help="Of the diffusion-negative pictures.")
+@click.option("--sampler", help="By its name: `dnp samplers` lists them.")
+@click.option("--schedule", help="Of the noise levels.")
+@click.option("--steps", type=click.IntRange(1))
+@click.option("--dns-steps", type=click.IntRange(1))
+@click.option("--captioner", metavar="DIR|HUB_ID")
+@click.option("--device")
+@click.option("--dtype")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/gap"), show_default=True)
+def gap_command(prompts: tuple[str, ...], seeds: str, **options: Any) -> None:
+    """Draw the paper's figure 4 for PROMPTs: what the model takes for their opposite, and what that does.
+
+    \b
+    dnp gap "a red circle and a blue square" "a green heart" --seed 0-1
+    """
+    from dnp.gap import gap
+
+    gap(prompts, _seeds(seeds, None), say=lambda line: click.echo(line, err=True), **options)
 
 
 @main.command("ablate")

@@ -114,6 +114,22 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(tmp_path):
     assert "contrast by scale" in page and "NegPrompt(s, evaluations=2), a star, dpmpp_2m 3" in page
 
 
+def test_gap_draws_the_four_columns(tmp_path):
+    out = tmp_path / "run"
+    words = ("a red circle", "a green heart", "--steps", 2, "--dns-steps", 2, "--scale", 4, "--out", out)
+    assert "gap.png" in dnp("gap", *words)
+    records = {(r["arm"], r["prompt"]): r for r in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())}
+    assert len(records) == 2 * 4
+    for prompt in ("a red circle", "a green heart"):
+        alone, caption = records["alone", prompt], records["dns", prompt]["caption"]
+        # no prompt, the caption as the negative one: eq. 4 with p = ∅
+        assert alone["guidance"] == "ε(empty) + 4 (ε(empty) − ε(negative))" and alone["negative_prompt"] == caption
+    figure = (out / "gap.png").read_bytes()
+    dnp("gap", *words)
+    assert (out / "gap.png").read_bytes() == figure
+    assert "there is no prompt" in dnp("gap", "--model", tmp_path, status=2)
+
+
 def test_other_settings_are_refused(run):
     output = dnp("sweep", "--per-category", 1, "--arms", "plain", "--out", run, status=2)
     assert "holds another run (arms is" in output
