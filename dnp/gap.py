@@ -71,9 +71,10 @@ def gap(
                 record = ledger.records[path_of(arm, place, seed)]
                 text = {"plain": prompt.text, "dns": f"“{record['caption']}”"}.get(arm, "")
                 with Image.open(out / record["path"]) as image:
-                    cells.append(Cell(image.convert("RGB"), heading, text))
+                    cells.append(Cell(image.convert("RGB"), f"{heading}, seed {seed}", text))
             rows.append(cells)
     figure = out / "gap.png"
-    write_whole(figure, png(sheet(f"{ledger.records[path_of('dns', 0, seeds[0])]['guidance']}, {model}", rows)))
+    title = f"What the model {model} takes for the opposite of a prompt, by {how.dns}"
+    write_whole(figure, png(sheet(title, rows)))
     say(f"look at {figure}")
     return figure
