@@ -74,9 +74,11 @@ def sweep_command(
         if choose:
             raise DNPError(f"--scale {common:g} gives all arms their scale: leave --choose out, or give ARM=SCALE")
     chosen_arms = arms(names, own, how, own_scales)
+    asked = prompt_set(prompts, per_category)
+    held_out = prompt_set(prompts, choose_prompts, held_out=True) if choose else []
     plan = Plan(
         model,
-        tuple(prompt_set(prompts, per_category)),
+        tuple(prompt for prompt in asked if prompt not in held_out),  # where all were asked for, some are to choose on
         tuple(chosen_arms),
         tuple(p.text for p in prompt_set(_another(prompts))) if "random" in (a.negative for a in chosen_arms) else (),
         captioner,
@@ -85,7 +87,6 @@ def sweep_command(
         dtype,
     )
     if choose:
-        held_out = prompt_set(prompts, choose_prompts, held_out=True)
         plan = chosen(plan, choose, held_out, range(choose_seeds), out, where, set(own_scales))
     ledger = sweep(plan, seeds, out, where)
     say(f"{len(ledger.records)} pictures in {out}: dnp score {out}; dnp report {out}")

@@ -43,8 +43,8 @@ def prompt_set(name: str, per_category: int | None = None, held_out: bool = Fals
     """A set by its name (one of `PROMPT_SETS`), or from a text file with a prompt in each line.
 
     Args:
-        per_category: So many of each category, drawn with seed 0 (all of them by default; 50 of the drawn world's,
-            which has thousands). The paper draws 50 of each of Attend-and-Excite's.
+        per_category: So many of each category, drawn by a generator seeded with "NAME/CATEGORY"; the paper draws 50 of
+            each of Attend-and-Excite's. All of them by default, but 50 of the drawn world's, which has thousands.
         held_out: Of those that the draw leaves out, as many again: to choose settings on.
 
     Raises:

@@ -1,15 +1,18 @@
 """`dnp score`: a folder of pictures and its manifest become `scores.csv`, a line for each picture and value.
 
-What was scored before, by the same metric on the same bytes, is kept. What cannot be scored is named, the rest is.
+What was scored before on the same bytes is kept, by this metric and by others. What cannot be scored is named, the
+rest is scored.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,10 @@ def score(
     records = [record for record in records if not record["arm"].startswith("dns")]  # no pictures of the prompt
     problems: list[str] = []
     names = {short: (metric.name, kind) for metric in metrics for short, kind in metric.kinds.items()}
-    rows = _kept(folder, {short: name for short, (name, _) in names.items()}, records)
+    before = _before(folder, records)
+    rows = {
+        key: row for key, row in before.rows.items() if key[1] not in names or before.names[key[1]] == names[key[1]][0]
+    }
     logits: dict[str, list[torch.Tensor]] = {}
     todo = [record for record in records if classifier or any((record["path"], short) not in rows for short in names)]
     bar = tqdm(total=len(todo), desc=label, unit="picture", disable=label is None)
@@ -76,11 +82,15 @@ def score(
             flush()
     flush()
     bar.close()
-    lines = [rows[key] for record in records for short in names if (key := (record["path"], short)) in rows]
-    about: dict[str, Any] = {
+    others = [short for short in before.about if short not in names and any(key[1] == short for key in rows)]
+    lines = [rows[key] for record in records for short in [*others, *names] if (key := (record["path"], short)) in rows]
+    about: dict[str, Any] = {short: before.about[short] for short in others} | {
         short: {"name": name, "higher_is_better": kind.higher_is_better, "unit": kind.unit}
         for short, (name, kind) in names.items()
     }
+    if not classifier and before.complete:
+        lines += before.of_sets
+        about |= {row["metric"]: before.about[row["metric"]] for row in before.of_sets}
     for arm, parts in logits.items():
         try:
             values = inception_score(torch.stack(parts), splits)
@@ -136,21 +146,39 @@ def read_scores(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _kept(
-    folder: Path, names: dict[str, str], records: Sequence[dict[str, Any]]
-) -> dict[tuple[str, str], dict[str, str]]:
-    """What an earlier scoring by the same metrics found of the same bytes."""
+@dataclass
+class _Before:
+    """What an earlier scoring found of the same bytes."""
+
+    about: dict[str, Any]
+    rows: dict[tuple[str, str], dict[str, str]]
+    of_sets: list[dict[str, str]]
+    complete: bool  # of all the pictures that there are now, and no others
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {short: about["name"] for short, about in self.about.items()}
+
+
+def _before(folder: Path, records: Sequence[dict[str, Any]]) -> _Before:
     try:
         about = json.loads((folder / "metrics.json").read_text())
         hashes = json.loads((folder / "scored.json").read_text())
     except (OSError, ValueError):
-        return {}
-    same = {r["path"] for r in records if r.get("sha256") and hashes.get(r["path"]) == r["sha256"]}
-    return {
-        (row["path"], row["metric"]): row
-        for row in read_scores(folder)
-        if row["path"] in same and names.get(row["metric"]) == about.get(row["metric"], {}).get("name")
-    }
+        return _Before({}, {}, [], False)
+    same = set()
+    for record in records:
+        path, known = folder / record["path"], record.get("sha256")
+        if known and hashes.get(record["path"]) == known and path.is_file():
+            if hashlib.sha256(path.read_bytes()).hexdigest() == known:
+                same.add(record["path"])
+    rows = [row for row in read_scores(folder) if row["metric"] in about]
+    return _Before(
+        about,
+        {(row["path"], row["metric"]): row for row in rows if row["path"] in same},
+        [row for row in rows if not row["path"]],
+        same == set(hashes) == {record["path"] for record in records},
+    )
 
 
 def _write(path: Path, text: str) -> None:

@@ -38,6 +38,17 @@ def test_scales_are_chosen_on_other_prompts_and_used(run):
     assert len(records) == 3 * 3 * 2  # with the diffusion-negatives
 
 
+def test_prompts_to_choose_on_are_not_evaluated_even_where_all_were_asked_for(monkeypatch, tmp_path):
+    import dnp.study as study
+
+    plans = []
+    monkeypatch.setattr(study, "chosen", lambda plan, scales, held_out, *_: plans.append((plan, held_out)) or plan)
+    monkeypatch.setattr(study, "sweep", lambda plan, *_: type("Ledger", (), {"records": {}}))
+    study.sweep_command(tmp_path, "attend-and-excite", [0], names=["plain"], choose=[3.0, 5.0], say=print)
+    ((plan, held_out),) = plans
+    assert len(held_out) == 30 and len(plan.prompts) == 276 - 30 and not set(plan.prompts) & set(held_out)
+
+
 def test_score_and_report(run):
     assert "scores in" in dnp("score", run)
     assert (run / "scores.csv").read_text().count("both right") == 12

@@ -218,6 +218,32 @@ def test_a_folder_is_scored_and_what_was_scored_is_kept(folder, world):
     assert json.loads((folder / "metrics.json").read_text())["brightness"]["name"] == "mean brightness"
 
 
+class Width:
+    name = "width"
+    kinds = {"width": Kind("pixels")}
+
+    def __call__(self, images, prompts):
+        return {"width": [float(image.width) for image in images]}
+
+
+def test_another_metric_later_keeps_the_first_ones_scores(folder):
+    score(folder, [Brightness()], label=None)
+    first = read_scores(folder)
+    score(folder, [Width()], label=None)
+    rows = read_scores(folder)
+    assert [row for row in rows if row["metric"] == "brightness"] == first
+    assert len(rows) == 24 and set(json.loads((folder / "metrics.json").read_text())) == {"brightness", "width"}
+
+
+def test_a_scored_picture_that_is_lost_or_changed_later_is_named(folder):
+    score(folder, [Brightness()], label=None)
+    (folder / "0.png").unlink()
+    Image.new("RGB", (8, 8)).save(folder / "1.png")
+    problems = score(folder, [Brightness()], label=None)
+    assert len(problems) == 2 and "0.png is missing" in problems[0] and "1.png is not the picture" in problems[1]
+    assert len(read_scores(folder)) == 10
+
+
 def test_what_is_missing_or_broken_is_named_and_the_rest_is_scored(folder):
     (folder / "0.png").unlink()
     (folder / "1.png").write_bytes(b"no picture")
