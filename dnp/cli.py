@@ -71,6 +71,10 @@ def _seeds(text: str, count: int | None) -> list[int]:
     return list(range(low, high + 1))
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 @main.command("generate")
 @click.argument("prompt")
 @click.option(
@@ -207,7 +211,7 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
 
     \b
     dnp sweep --prompts world --seeds 0-7 --choose 3,5,7.5,10 --out out/world
-    dnp sweep --prompts attend-and-excite --per-category 50 --model DIR --arm late "StepScale(0, s, 5)" none
+    dnp sweep --prompts attend-and-excite --per-category 50 --model DIR --arm late "CFG(StepScale(0, s, 5))" none
     dnp score out/world
     dnp report out/world
     """
@@ -220,7 +224,7 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
         raise ValueError(f"--choose {choose!r} is no list of scales: write --choose 3,5,7.5") from None
     sweep_command(
         seeds=_seeds(seeds, None),
-        names=[name.strip() for name in names.split(",") if name.strip()],
+        names=_listed(names),
         choose=tried,
         where=Place(workers, ray),
         say=lambda line: click.echo(line, err=True),
@@ -293,12 +297,9 @@ def ablate(
     from dnp.study import ablate_command
     from dnp.workers import Place
 
-    def listed(text: str) -> list[str]:
-        return [part.strip() for part in text.split(",") if part.strip()]
-
     try:
-        numbers = [float(value) for value in listed(scales)]
-        counts = [int(value) for value in listed(steps)]
+        numbers = [float(value) for value in _listed(scales)]
+        counts = [int(value) for value in _listed(steps)]
     except ValueError:
         raise ValueError(f"--scales {scales!r} and --steps {steps!r} are lists of numbers, as in 3,5,7.5") from None
     ablate_command(
@@ -306,8 +307,8 @@ def ablate(
         seeds=_seeds(seeds, None),
         scales=numbers,
         steps=counts,
-        negatives=listed(negatives),
-        samplers=listed(samplers),
+        negatives=_listed(negatives),
+        samplers=_listed(samplers),
         where=Place(workers),
         say=lambda line: click.echo(line, err=True),
         **options,
@@ -331,7 +332,7 @@ def score(ctx: click.Context, folder: Path, metrics: str | None, clip: str | Non
     """
     from dnp.study import score_command
 
-    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
+    names = _listed(metrics or "")
     if not score_command(folder, names, clip, classifier, say=lambda line: click.echo(line, err=True)):
         ctx.exit(1)
 
@@ -352,12 +353,10 @@ def report(folder: Path, baseline: str) -> None:
 def show(path: Path, as_json: bool) -> None:
     """Print what made a picture, or the pictures of a folder."""
     from dnp.folder import read_record
-    from eval.manifest import read_manifest
+    from eval.manifest import read_run
 
     if path.is_dir():
-        records = read_manifest(path)
-        if not records:
-            raise ValueError(f"there is no manifest.jsonl with pictures in {str(path)!r}: give the --out of a run")
+        records = read_run(path)
     else:
         records = [read_record(path) | {"path": path.name}]
     for record in records:

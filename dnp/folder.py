@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from dnp.errors import DNPError
 from dnp.recipe import Result
 from dnp.sheet import Cell, sheet
-from eval.manifest import read_manifest
+from eval.manifest import read_manifest, write_whole
 
 _SHEET_ROWS = 16
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
@@ -39,19 +38,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file in one step: whoever looks sees the old one or the new one, whatever happens in between."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def png(image: Image.Image, record: dict[str, Any] | None = None) -> bytes:

@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from PIL import Image
 
 from dnp.arms import arms
 from dnp.errors import DNPError
-from dnp.folder import png, write_whole
+from dnp.folder import png
 from dnp.model import Defaults, locate
 from dnp.sheet import Cell, sheet
 from dnp.sweep import Plan, path_of, sweep
+from eval.manifest import write_whole
 from eval.prompts import Prompt, prompt_set
 
 _COLUMNS = {
@@ -48,7 +48,7 @@ def gap(
     """Make what is missing of the pictures, and the figure.
 
     Args:
-        prompts: Texts; the first four of the drawn world's where there are none and the model is the embedded one.
+        prompts: Texts; four of the drawn world's where there are none and the model is the embedded one.
         options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
 
     Raises:
@@ -59,7 +59,7 @@ def gap(
     asked = tuple(map(Prompt, prompts)) or tuple(prompt_set("world")[-4:])
     if not all(prompt.text.strip() for prompt in asked):
         raise DNPError("the prompt is empty: say what the picture should show")
-    how = replace(Defaults.of(locate(model)), **{key: value for key, value in options.items() if value is not None})
+    how = Defaults.of(locate(model)).but(**options)
     found = arms(["plain", "dnp"], [("alone", "u + s*(u - n)", "auto")], how)
     plan = Plan(model, asked, tuple(found), captioner=captioner, batch=1, device=device, dtype=dtype)
     ledger = sweep(plan, seeds, out, label="gap")

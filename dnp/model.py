@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,6 +67,10 @@ class Defaults:
     captioner: str = "Salesforce/blip2-opt-2.7b"
     universal: str | None = None
     words: tuple[str, ...] = ()
+
+    def but(self, **options: Any) -> Defaults:
+        """With those of the options that are not None."""
+        return replace(self, **{key: value for key, value in options.items() if value is not None})
 
     @classmethod
     def of(cls, folder: Path) -> Defaults:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dnp.arms import arms
+from dnp.arms import Arm, arms
 from dnp.errors import DNPError
-from dnp.folder import write_whole
 from dnp.model import Defaults, locate
 from dnp.sweep import Plan, sweep
 from dnp.workers import Place
@@ -18,7 +17,7 @@ from eval.adherence import Adherence
 from eval.appearance import Appearance
 from eval.clip import Clip, ClipScore, MinObject
 from eval.inception import Inception
-from eval.manifest import read_manifest
+from eval.manifest import read_manifest, write_whole
 from eval.metric import Metric
 from eval.prompts import PROMPT_SETS, Prompt, prompt_set
 from eval.report import report
@@ -67,7 +66,7 @@ def sweep_command(
         DNPError, GuidanceError, SamplerError, CaptionError, ValueError: what a person can mend.
     """
     where = where or Place()
-    how = replace(Defaults.of(locate(model)), **{key: value for key, value in options.items() if value is not None})
+    how = Defaults.of(locate(model)).but(**options)
     own_scales, common = _scales(scales)
     if common is not None:
         how = replace(how, scale=common)
@@ -80,7 +79,7 @@ def sweep_command(
         model,
         tuple(prompt for prompt in asked if prompt not in held_out),  # where all were asked for, some are to choose on
         tuple(chosen_arms),
-        tuple(p.text for p in prompt_set(_another(prompts))) if "random" in (a.negative for a in chosen_arms) else (),
+        _others(prompts, chosen_arms),
         captioner,
         batch,
         device,
@@ -118,7 +117,7 @@ def ablate_command(
     Raises:
         DNPError, GuidanceError, SamplerError, CaptionError, ValueError: what a person can mend.
     """
-    how = replace(Defaults.of(locate(model)), **{key: value for key, value in options.items() if value is not None})
+    how = Defaults.of(locate(model)).but(**options)
     found = arms(["plain"], [], how)
     for formula in formulas:
         asks = "negative" in parse(formula, s=how.scale, w=how.strength).names
@@ -133,7 +132,7 @@ def ablate_command(
         model,
         tuple(prompt_set(prompts, per_category)),
         tuple(found),
-        tuple(p.text for p in prompt_set(_another(prompts))) if "random" in negatives else (),
+        _others(prompts, found),
         None,
         batch,
         device,
@@ -160,10 +159,13 @@ def _scales(texts: Sequence[str]) -> tuple[dict[str, float], float | None]:
     return found, common
 
 
-def _another(prompts: str) -> str:
-    """The set that random captions come from: of the same kind as the prompts, but none of them."""
+def _others(prompts: str, asked: Sequence[Arm]) -> tuple[str, ...]:
+    """What random captions are drawn from, where an arm has one: another set of the same kind as the prompts."""
+    if all(arm.negative != "random" for arm in asked):
+        return ()
     others = {"attend-and-excite": "humans", "humans": "attend-and-excite", "hands": "attend-and-excite"}
-    return others.get(prompts, prompts if prompts in PROMPT_SETS else "attend-and-excite")
+    name = others.get(prompts, prompts if prompts in PROMPT_SETS else "attend-and-excite")
+    return tuple(prompt.text for prompt in prompt_set(name))
 
 
 def chosen(
@@ -184,8 +186,6 @@ def chosen(
     tried = [replace(arm, name=f"{arm.name}@{scale:g}", scale=scale) for arm in arms for scale in scales]
     folder = out / "choose"
     trial = replace(plan, prompts=tuple(prompts), arms=tuple(tried))
-    if not out.exists():
-        out.mkdir(parents=True)
     sweep(trial, seeds, folder, where, label="choosing")
     metric = metrics_of(default_metrics(plan.model)[:1], plan.model)[0]
     score(folder, [metric], label=None)

@@ -26,12 +26,12 @@ from captioning import CaptionError, usable
 from captioning.controls import UNIVERSAL
 from dnp.arms import Arm
 from dnp.errors import DNPError
-from dnp.folder import claim, png, versions, write_settings, write_whole
+from dnp.folder import claim, png, versions, write_settings
 from dnp.generate import captioner_of
 from dnp.recipe import Sampling, paint
 from dnp.stable_diffusion import StableDiffusion
 from dnp.workers import Place, workers
-from eval.manifest import read_manifest
+from eval.manifest import read_manifest, write_whole
 from eval.prompts import Prompt
 from guidance import parse
 

@@ -6,7 +6,10 @@ Only `path` and `prompt` are needed of a line, so pictures from any other progra
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,30 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_run(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a manifest that must be there.
+
+    Raises:
+        ManifestError: it is not, or has none, or a line of it is broken.
+    """
+    if not (records := read_manifest(folder)):
+        raise ManifestError(f"there is no manifest.jsonl with pictures in {str(folder)!r}: give the --out of a run")
+    return records
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file in one step: whoever looks sees the old one or the new one, whatever happens in between."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
 def prompt_of(record: dict[str, Any]) -> Prompt:
     """The prompt of a line; its entities are split off the text where the line does not say them."""
     named = record.get("entities") or entities(record["prompt"])
@@ -65,7 +92,7 @@ def pictures(
             problems.append(f"{path} is not the picture that the manifest names (its sha256 differs)")
             continue
         try:
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(data)) as image:
                 yield record, image.convert("RGB")
         except (OSError, ValueError, SyntaxError):
             problems.append(f"{path} is no readable picture")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
@@ -103,7 +102,7 @@ def world_prompts(count: int = 50, held_out: bool = False) -> list[str]:
     The held-out prompts, on which settings may be chosen, and the evaluation's have none in common: they are the
     even and the odd places of one order of all 2,700.
     """
-    return [prompt.text for prompt in _world_pairs(True, True)][int(held_out) :: 2][:count]
+    return [p.text for p in prompt_set("world", count, held_out) if p.category == "coloured-coloured"]
 
 
 def _world() -> list[Prompt]:
@@ -224,8 +223,3 @@ _SETS = {
     "hands": lambda: _own("hands", _HANDS),
     "world": _world,
 }
-
-
-def categories(prompts: Sequence[Prompt]) -> list[str]:
-    """In order of first appearance."""
-    return list(dict.fromkeys(prompt.category for prompt in prompts))

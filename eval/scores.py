@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from eval.inception import Classifier, inception_score
-from eval.manifest import ManifestError, pictures, prompt_of, read_manifest
+from eval.manifest import pictures, prompt_of, read_run, write_whole
 from eval.metric import Metric
 
 COLUMNS = ("path", "arm", "prompt", "seed", "category", "metric", "value")
@@ -46,10 +45,9 @@ def score(
     Raises:
         ManifestError: there is no manifest, or a line of it is broken.
     """
-    records = read_manifest(folder)
-    if not records:
-        raise ManifestError(f"there is no manifest.jsonl with pictures in {str(folder)!r}: give the --out of a run")
-    records = [record for record in records if not record["arm"].startswith("dns")]  # no pictures of the prompt
+    records = [
+        record for record in read_run(folder) if not record["arm"].startswith("dns")
+    ]  # no pictures of the prompt
     problems: list[str] = []
     names = {short: (metric.name, kind) for metric in metrics for short, kind in metric.kinds.items()}
     before = _before(folder, records)
@@ -118,10 +116,10 @@ def score(
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     writer.writerows(lines)
-    _write(folder / "scores.csv", text.getvalue())
+    write_whole(folder / "scores.csv", text.getvalue().encode())
     hashes = {record["path"]: record.get("sha256", "") for record in records}
-    _write(folder / "metrics.json", json.dumps(about, indent=2) + "\n")
-    _write(folder / "scored.json", json.dumps(hashes) + "\n")
+    write_whole(folder / "metrics.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(folder / "scored.json", (json.dumps(hashes) + "\n").encode())
     return problems
 
 
@@ -179,9 +177,3 @@ def _before(folder: Path, records: Sequence[dict[str, Any]]) -> _Before:
         [row for row in rows if not row["path"]],
         same == set(hashes) == {record["path"] for record in records},
     )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8", newline="")
-    os.replace(partial, path)

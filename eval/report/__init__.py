@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
+from eval.manifest import write_whole
 from eval.report.paper import PAPER, setting
 from eval.report.plots import curves, forest, pareto
 from eval.report.results import Results, Row, costs, extremes, leading, results, verdict
@@ -39,9 +39,9 @@ def report(folder: Path, baseline: str = "plain") -> Path:
     found = results(folder, baseline)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=False)
     facts = _facts(found)
-    _write(folder / "report.csv", _csv(found))
-    _write(folder / "report.md", _markdown(found, facts))
-    _write(folder / "report.html", environment.get_template("page.html.j2").render(facts))
+    write_whole(folder / "report.csv", _csv(found).encode())
+    write_whole(folder / "report.md", _markdown(found, facts).encode())
+    write_whole(folder / "report.html", environment.get_template("page.html.j2").render(facts).encode())
     return folder / "report.html"
 
 
@@ -294,9 +294,3 @@ def _csv(found: Results) -> str:
     for (arm, metric), value in found.of_sets.items():
         writer.writerow([arm, metric, "", "", value, *[""] * 10])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.manifest import ManifestError, read_manifest
+from eval.manifest import ManifestError, read_run
 from eval.scores import read_scores
 from eval.statistics import Gain, gain, holm, interval, mcnemar, relative
 
@@ -66,9 +66,7 @@ def results(folder: Path, baseline: str = "plain") -> Results:
     Raises:
         ManifestError: no manifest, no scores, or no such baseline; names the remedy.
     """
-    records = read_manifest(folder)
-    if not records:
-        raise ManifestError(f"there is no manifest.jsonl with pictures in {str(folder)!r}: give the --out of a run")
+    records = read_run(folder)
     scores = read_scores(folder)
     if not scores:
         raise ManifestError(f"there are no scores in {str(folder)!r}: run dnp score {folder} first")
@@ -115,25 +113,18 @@ def _compare(found: Results, metric: str, category: str) -> list[Row]:
         if arm != found.baseline and pairs:
             a, b = np.array([these[pair] for pair in pairs]), np.array([those[pair] for pair in pairs])
             binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
-            row = Row(
-                arm,
-                metric,
-                category,
-                row.mean,
-                row.low,
-                row.high,
-                row.pictures,
-                gain(a, b, [prompt for prompt, _ in pairs]),
-                relative(a, b) if b.mean() else None,
-                None,
-                mcnemar(a, b)[:2] if binary else None,
+            row = replace(
+                row,
+                against=gain(a, b, [prompt for prompt, _ in pairs]),
+                relative=relative(a, b) if b.mean() else None,
+                won_lost=mcnemar(a, b)[:2] if binary else None,
             )
             if not category:
                 found.missing[arm] = max(found.missing.get(arm, 0), len(set(these) ^ set(those)))
         rows.append(row)
     compared = [row for row in rows if row.against]
     adjusted = dict(zip([r.arm for r in compared], holm([r.against.p for r in compared if r.against]), strict=True))
-    return [Row(**vars(row) | {"p_holm": adjusted.get(row.arm)}) for row in rows]
+    return [replace(row, p_holm=adjusted.get(row.arm)) for row in rows]
 
 
 def verdict(row: Row, higher_is_better: bool) -> str:

@@ -2,8 +2,12 @@
 
 import pytest
 
-from eval.prompts import PROMPT_SETS, attend_and_excite, categories, entities, prompt_set
+from eval.prompts import PROMPT_SETS, attend_and_excite, entities, prompt_set
 from eval.world import parse
+
+
+def categories(prompts):
+    return list(dict.fromkeys(prompt.category for prompt in prompts))
 
 
 def test_attend_and_excite_has_its_276_prompts():
