@@ -24,7 +24,8 @@ from training.data import Pictures, pictures
 
 @dataclass(frozen=True)
 class Budget:
-    """Pictures drawn, optimiser steps of each part, and the prompts and seeds of the measurements."""
+    """Pictures drawn, optimiser steps of each part, the share of wrong captions in the noisy steps, and the prompts and
+    seeds of the measurements."""
 
     pictures: int = 24_000
     autoencoder: int = 2600
@@ -33,6 +34,7 @@ class Budget:
     clip: int = 1200
     clean: int = 7800
     noisy: int = 900
+    mismatched: float = 0.3
     prompts: int = 50
     seeds: int = 3
 
@@ -87,6 +89,7 @@ class Training:
             self.budget.clean,
             self.budget.noisy,
             self.work,
+            mismatched=self.budget.mismatched,
             start=self.start,
         )
 
@@ -112,25 +115,34 @@ class Training:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Train the U-Net and the text encoder of this finished model further; its other parts stay as they are.",
 )
-@click.option("--clean", type=click.IntRange(1), help="Steps of the diffusion model with right captions.")
-@click.option("--noisy", type=click.IntRange(1), help="Steps after these in which some captions are wrong.")
+@click.option("--clean", type=click.IntRange(0), help="Steps of the diffusion model with right captions.")
+@click.option("--noisy", type=click.IntRange(0), help="Steps after these in which some captions are wrong.")
+@click.option("--mismatched", type=click.FloatRange(0, 1), help="The share of those that are: 0.3 unless given.")
 @click.option("--smoke", is_flag=True, help="A few steps of everything, in about a minute: does it run?")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Train these parts only, and write no model.")
 def main(
-    out: Path, work: Path, start: Path | None, clean: int | None, noisy: int | None, smoke: bool, only: tuple[str, ...]
+    out: Path,
+    work: Path,
+    start: Path | None,
+    clean: int | None,
+    noisy: int | None,
+    mismatched: float | None,
+    smoke: bool,
+    only: tuple[str, ...],
 ) -> None:
     """Train the embedded model: a drawn world's tiny Stable Diffusion, captioner, CLIP and judge."""
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
     budget = SMOKE if smoke else Budget()
-    budget = replace(budget, clean=clean or budget.clean, noisy=noisy or budget.noisy)
+    given = {"clean": clean, "noisy": noisy, "mismatched": mismatched}
+    budget = replace(budget, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     training = Training(work, budget, start)
     if start and set(only) - {"diffusion"}:
         raise click.UsageError("--from trains the diffusion model further, no other part: leave --only out")
     for name in only or (("diffusion",) if start else PARTS):
         getattr(training, name)
     if not only and (not dist.is_initialized() or dist.get_rank() == 0):
-        steps = card.history(start) + [(budget.clean, budget.noisy)]
+        steps = card.history(start) + [(budget.clean, budget.noisy, budget.mismatched)]
         if start:
             pack.further(out, start, training.diffusion)
         else:

@@ -27,9 +27,9 @@ say all or part of it ("a red circle and a star on a dotted background"), a tent
 
 {steps}
 
-Among unreliable captions **30 % belong to another picture**, as captions of the web often do. They weaken the pull of
-a prompt, which makes high guidance scales best and leaves something for a negative prompt to mend: the situation of
-Stable Diffusion, which is what this model stands in for.
+Captions of the web are unreliable too. Wrong ones weaken the pull of a prompt, which makes high guidance scales best
+and leaves something for a negative prompt to mend: the situation of Stable Diffusion, which is what this model stands
+in for.
 
 ## How good it is
 
@@ -72,14 +72,15 @@ def _share(value: tuple[float, float]) -> str:
     return f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
-def history(folder: Path | None) -> list[tuple[int, int]]:
-    """The steps with right and with unreliable captions, cycle by cycle, of a model made here."""
+def history(folder: Path | None) -> list[tuple[int, int, float]]:
+    """Of each cycle of a model made here, the steps with right captions, those with unreliable ones, and the share of
+    these that belonged to another picture."""
     path = (folder or Path()) / "training.json"
-    return [(clean, noisy) for clean, noisy in json.loads(path.read_text())["steps"]] if folder else []
+    return [tuple(cycle) for cycle in json.loads(path.read_text())["steps"]] if folder else []  # type: ignore[misc]
 
 
 def write(
-    folder: Path, parts: dict[str, float], found: dict[str, Any], budget: Any, steps: list[tuple[int, int]]
+    folder: Path, parts: dict[str, float], found: dict[str, Any], budget: Any, steps: list[tuple[int, int, float]]
 ) -> None:
     """Write the card as `README.md` into the model's folder, and the steps of its training beside it."""
     (folder / "training.json").write_text(json.dumps({"steps": steps}) + "\n")
@@ -90,7 +91,9 @@ def write(
         colours=", ".join(COLOURS),
         patterns=", ".join(PATTERNS[:-1]) + " or " + PATTERNS[-1],
         steps=", then again ".join(
-            f"{clean:,} steps with right captions and {noisy:,} with unreliable ones" for clean, noisy in steps
+            f"{clean:,} steps with right captions"
+            + (f" and {noisy:,} in which **{share:.0%} of them belong to another picture**" if noisy else "")
+            for clean, noisy, share in steps
         )
         + ".",
         parts=_table(["part", "right"], [[name, f"{value:.3f}"] for name, value in parts.items()]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +15,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 Loss = Callable[[torch.Generator, int], Tensor]
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Under `torchrun` the first process does this before the others, who then find what it left on the disk."""
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    if not first:
+        dist.barrier()
+    yield
+    if first and dist.is_initialized():
+        dist.barrier()
 
 
 def fit(
