@@ -103,6 +103,17 @@ def test_inception_score_against_torch_fidelity():
         assert ours[1] == pytest.approx(theirs["inception_score_std"], rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torchmetrics' own: its deviation of a single split
+def test_inception_score_against_torchmetrics():
+    """Of one split: torchmetrics shuffles by its own draw before it splits."""
+    from torchmetrics.image.inception import InceptionScore
+
+    logits = 3 * torch.randn(60, 12, generator=torch.Generator().manual_seed(0))
+    theirs = InceptionScore(feature=torch.nn.Flatten(), splits=1)
+    theirs.update(logits.view(60, 12, 1, 1))
+    assert inception_score(logits, splits=1)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-5)
+
+
 def test_inception_score_in_closed_form():
     certain = torch.eye(4).repeat(25, 1) * 1e3  # sure of one of four classes, equally often: exp(log 4)
     assert inception_score(certain, splits=1) == pytest.approx((4, 0))
