@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dnp.errors import DNPError
 from dnp.model import Defaults
 from dnp.recipe import Sampling
+from eval import world
+from eval.manifest import CAPTIONED
 from guidance import Guidance, parse
 
 SOURCES = {
     "none": "no negative prompt",
     "auto": "the caption of the diffusion-negative picture",
+    "auto-without-prompt": "such a caption without the prompt's own words",
+    "auto-background": "of such a caption only what it says of the background, in the drawn world's grammar",
     "shuffled": "such a caption, but that of another prompt of the same category and the same seed",
     "universal": "one list for all pictures",
     "random": "a prompt of another set, drawn by prompt and seed",
 }
+_FUNCTION_WORDS = frozenset(
+    "a an the and or but of on in at by to for from with without near next over under behind before beside between "
+    "into onto its his her their some is are it this that there".split()
+)
 ARMS = {
     "plain": "classifier-free guidance (eq. 3)",
     "dnp": "diffusion-negative prompting by the model's default formula",
@@ -55,7 +64,17 @@ class Arm:
 
     @property
     def of_caption(self) -> bool:
-        return self.negative in ("auto", "shuffled")
+        return self.negative in CAPTIONED
+
+    def takes(self, scale: str) -> bool:
+        """Whether the formula names "s" or "w"."""
+        return re.search(rf"\b{scale}\b", self.guidance) is not None
+
+    def part(self, caption: str, prompt: str) -> str:
+        """What the arm uses of a caption; "" is no negative prompt."""
+        if self.negative == "auto-without-prompt":
+            return without(caption, prompt)
+        return background(caption) if self.negative == "auto-background" else caption
 
     def settings(self) -> dict[str, Any]:
         """For `run.json`: everything that makes this arm's pictures what they are."""
@@ -116,3 +135,38 @@ def arms(
             f"there is a scale for {unknown[0]!r}, which is none of the arms {', '.join(a.name for a in found)}"
         )
     return found
+
+
+def without(caption: str, prompt: str) -> str:
+    """A caption without a prompt's words, but for articles, prepositions and the like; "" where none is left.
+
+    >>> without("a red circle on a dotted pink background", "a red circle and a blue square")
+    'a dotted pink background'
+    """
+    dropped = {_key(word) for word in prompt.split()} - _FUNCTION_WORDS
+    kept: list[str] = []
+    before: list[str] = []  # what stands before the next word that counts
+    gap = False
+    for word in caption.split():
+        if _key(word) in _FUNCTION_WORDS:
+            before, gap = [*before[: 0 if gap else None], word], False
+        elif _key(word) in dropped:
+            gap = True
+        else:
+            kept, before, gap = [*kept, *before, word], [], False
+    # What is left of "a red circle on a dotted background" begins with the words that joined it to the circle.
+    while len(kept) > 1 and {_key(kept[0]), _key(kept[1])} <= _FUNCTION_WORDS:
+        del kept[0]
+    return " ".join(kept)
+
+
+def _key(word: str) -> str:
+    return word.strip(".,;:!?\"'()").casefold()
+
+
+def background(caption: str) -> str:
+    """Of a caption of the drawn world what it says of the background; "" where it says nothing of it, or is none."""
+    try:
+        return world.describe(replace(world.parse(caption), things=()))
+    except ValueError:
+        return ""

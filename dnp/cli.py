@@ -75,6 +75,13 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _numbers(text: str, kind: type = float) -> list[Any]:
+    found = [kind(part) for part in _listed(text)]
+    if kind is int and any(number < 1 for number in found):
+        raise ValueError
+    return found
+
+
 @main.command("generate")
 @click.argument("prompt")
 @click.option(
@@ -161,7 +168,8 @@ def generate_command(prompt: str, seed: str, count: int | None, **options: Any) 
     multiple=True,
     metavar="NAME FORMULA NEGATIVE",
     help="One of your own: a formula "
-    "in p, n, u, s and w, and none, auto, shuffled, universal, random or a text. May be given often.",
+    "in p, n, u, s and w, and none, auto, auto-without-prompt, auto-background, shuffled, universal, random or a text. "
+    "May be given often.",
 )
 @click.option("--seeds", default="0-3", show_default=True, metavar="N|A-B", help="A run may be given more later.")
 @click.option("--scale", "scales", multiple=True, metavar="S|ARM=S", help="Guidance scale of all arms or of one.")
@@ -262,13 +270,17 @@ def gap_command(prompts: tuple[str, ...], seeds: str, **options: Any) -> None:
 @click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
 @click.option("--scales", default="3,5,7.5,10", show_default=True, metavar="S,S,…", help="Of each formula.")
 @click.option(
-    "--negatives", default="auto", show_default=True, help="auto, shuffled, universal, random or texts, with commas."
+    "--negatives",
+    default="auto",
+    show_default=True,
+    help="auto, auto-without-prompt (the caption without the prompt's words), auto-background (its background only, "
+    "drawn world), shuffled, universal, random or texts, with commas.",
 )
+@click.option("--strengths", default="", metavar="W,W,…", help="The w of the formulas; the model has a default.")
 @click.option("--samplers", default="", help="With commas; the model has a default.")
 @click.option("--steps", default="", metavar="N,N,…", help="Of the pictures; the model has a default.")
-@click.option("--dns", metavar="FORMULA", help="Of the diffusion-negative pictures.")
-@click.option("--dns-steps", type=click.IntRange(1))
-@click.option("--strength", type=float, help="The w of the formulas.")
+@click.option("--dns", multiple=True, metavar="FORMULA", help="Of the diffusion-negative pictures. May be given often.")
+@click.option("--dns-steps", default="", metavar="N,N,…", help="Of the diffusion-negative pictures.")
 @click.option("--prompts", default="world", show_default=True, metavar="SET|FILE")
 @click.option("--per-category", type=click.IntRange(1), help="So many prompts of each category.")
 @click.option("--seeds", default="0-1", show_default=True, metavar="N|A-B")
@@ -281,32 +293,38 @@ def gap_command(prompts: tuple[str, ...], seeds: str, **options: Any) -> None:
 def ablate(
     formulas: tuple[str, ...],
     scales: str,
+    strengths: str,
     negatives: str,
     samplers: str,
     steps: str,
+    dns_steps: str,
     seeds: str,
     workers: int,
     **options: Any,
 ) -> None:
-    """Compare FORMULAs of s and w over scales, negatives, samplers and steps; writes a report with curves.
+    """Compare FORMULAs of s and w over scales, strengths, negatives, samplers, steps, and the formulas and steps of the
+    diffusion-negatives; writes a report with curves and grids of pictures.
 
     \b
     dnp ablate "CFG(s)" "NegPrompt(s, evaluations=2)" "NegPrompt(s, evaluations=3)" --scales 1,3,5,7.5
-    dnp ablate "u + s*(p - u) - w*(n - u)" --strength 1 --negatives auto,shuffled,universal --scales 5,7.5
+    dnp ablate "NegPrompt(s, strength=w)" --strengths 0,0.5,1,7.5,10 --negatives auto,shuffled --scales 7.5
+    dnp ablate "NegPrompt(s, strength=w)" --dns "DNS(1)" --dns "DNS(7.5)" --dns-steps 4,8,16 --scales 7.5
+    dnp ablate "u + s*(p - u) - StepScale(0, w, 3)*(n - u)" "u + s*(p - u) - StepScale(w, 0, 3)*(n - u)"
+
+    The last two are a negative prompt that starts late, at noise level 3, and one that stops there.
     """
     from dnp.study import ablate_command
     from dnp.workers import Place
 
     try:
-        numbers = [float(value) for value in _listed(scales)]
-        counts = [int(value) for value in _listed(steps)]
+        options |= {"scales": _numbers(scales), "strengths": _numbers(strengths)}
+        options |= {"steps": _numbers(steps, int), "dns_steps": _numbers(dns_steps, int)}
     except ValueError:
-        raise ValueError(f"--scales {scales!r} and --steps {steps!r} are lists of numbers, as in 3,5,7.5") from None
+        lists = f"--scales {scales!r}, --strengths {strengths!r}, --steps {steps!r} and --dns-steps {dns_steps!r}"
+        raise ValueError(f"{lists} are lists of numbers, as in 3,5,7.5; of steps whole ones from 1") from None
     ablate_command(
         formulas=formulas,
         seeds=_seeds(seeds, None),
-        scales=numbers,
-        steps=counts,
         negatives=_listed(negatives),
         samplers=_listed(samplers),
         where=Place(workers),

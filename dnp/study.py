@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,11 @@ def ablate_command(
     *,
     scales: Sequence[float],
     negatives: Sequence[str] = ("auto",),
+    strengths: Sequence[float] = (),
     samplers: Sequence[str] = (),
     steps: Sequence[int] = (),
+    dns: Sequence[str] = (),
+    dns_steps: Sequence[int] = (),
     per_category: int | None = None,
     model: str = "embedded",
     batch: int = 25,
@@ -110,24 +114,34 @@ def ablate_command(
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> None:
-    """`dnp ablate`: formulas × negatives × scales × samplers × steps as arms, their pictures, scores and report.
+    """`dnp ablate`: formulas × negatives × scales × strengths × samplers × steps × formulas and steps of the
+    diffusion-negatives as arms, their pictures, scores and report.
 
-    Formulas are of s (the scale) and w (the strength); one without a negative prompt is made once for all negatives.
+    Formulas are of s (the scale) and w (the strength). What does not depend on one of these is made once: a formula
+    without w for all strengths, one without a negative prompt for all negatives, a negative that is no caption for all
+    ways to make diffusion-negatives.
 
     Raises:
         DNPError, GuidanceError, SamplerError, CaptionError, ValueError: what a person can mend.
     """
     how = Defaults.of(locate(model)).but(**options)
     found = arms(["plain"], [], how)
+    crossed = (samplers or [how.sampler], steps or [how.steps], dns or [how.dns], dns_steps or [how.dns_steps])
+    known = set()
     for formula in formulas:
-        asks = "negative" in parse(formula, s=how.scale, w=how.strength).names
+        # Not of a strength of 0, at which the negative drops out: that point is one of the negative's curve.
+        asks = "negative" in parse(formula, s=how.scale, w=how.strength or 1).names
         for negative in negatives if asks else ("none",):
-            for sampler in samplers or (how.sampler,):
-                for count in steps or (how.steps,):
-                    walk = replace(how, sampler=sampler, steps=count)
-                    for scale in scales:
-                        name = f"{len(found):02d}@{scale:g}"
-                        found += arms([], [(name, formula, negative)], walk, {name: scale})
+            for *walk, strength, scale in product(*crossed, strengths or [how.strength], scales):
+                settings: dict[str, Any] = dict(zip(("sampler", "steps", "dns", "dns_steps"), walk, strict=True))
+                name = f"{len(found):02d}@{scale:g}"
+                row = (name, formula, negative)
+                (arm,) = arms([], [row], replace(how, strength=strength, **settings), {name: scale})
+                numbers = (arm.takes("s") and scale, arm.takes("w") and strength)
+                key = (formula, negative, *numbers, *(walk if arm.of_caption else walk[:2]))
+                if key not in known:
+                    known.add(key)
+                    found.append(arm)
     plan = Plan(
         model,
         tuple(prompt_set(prompts, per_category)),

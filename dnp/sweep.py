@@ -31,6 +31,7 @@ from dnp.generate import captioner_of
 from dnp.recipe import Sampling, paint
 from dnp.stable_diffusion import StableDiffusion
 from dnp.workers import Place, workers
+from eval import world
 from eval.manifest import read_manifest, write_whole
 from eval.prompts import Prompt
 from guidance import parse
@@ -63,6 +64,9 @@ class Plan:
             raise DNPError("there are no prompts")
         if "shuffled" in names and len(self.prompts) < 2:
             raise DNPError("the arm shuffled gives a prompt another one's caption, and there is only one prompt")
+        if "auto-background" in names:
+            for prompt in self.prompts:
+                world.parse(prompt.text)  # which says what is not of the drawn world
         if "random" in names and not all(set(self.others) - {prompt.text} for prompt in self.prompts):
             raise DNPError("the arm random needs other prompts to draw from")
 
@@ -163,7 +167,7 @@ class Painter:
             records = [facts | {"caption": caption, "captioner": self.captioner.name} for caption in captions]  # type: ignore[union-attr]
             lines += self._lines(name, unit, images, records)
             for arm in plan.arms:
-                if arm.negative == "auto" and plan.negatives[arm.dns, arm.dns_sampling] == name:
+                if arm.of_caption and arm.negative != "shuffled" and plan.negatives[arm.dns, arm.dns_sampling] == name:
                     lines += self._arm(arm, unit, captions)
         return lines
 
@@ -180,13 +184,14 @@ class Painter:
 
     def _arm(self, arm: Arm, unit: Unit, texts: Sequence[str]) -> list[Line]:
         used = []
-        for text in texts:
+        for text, place in zip(texts, unit.places, strict=True):
             try:
-                used.append(usable(text, self.model.tokenizer).used if arm.of_caption else text)
+                prompt = self.plan.prompts[place].text
+                used.append(arm.part(usable(text, self.model.tokenizer).used, prompt) if arm.of_caption else text)
             except CaptionError:
                 used.append("")  # a caption that says nothing is no negative prompt: one bad one must not end a sweep
         images, facts = self._paint(arm.formula, unit, arm.sampling, used)
-        facts |= {"scale": arm.scale, "strength": arm.strength if "w" in arm.guidance else None}
+        facts |= {"scale": arm.scale, "strength": arm.strength if arm.takes("w") else None}
         source = {"captioner": self.captioner.name} if arm.of_caption and self.captioner else {}
         return self._lines(
             arm.name,

@@ -18,6 +18,8 @@ from PIL import Image
 
 from eval.prompts import Prompt, entities
 
+CAPTIONED = ("auto", "auto-without-prompt", "auto-background", "shuffled")
+"""What an arm's `negative` says in `run.json` where it takes the captions of diffusion-negative pictures."""
 _WITHOUT = {"arm": "images", "seed": 0, "category": ""}
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from eval.manifest import write_whole
 from eval.report.paper import PAPER, setting
-from eval.report.plots import curves, forest, pareto
-from eval.report.results import Results, Row, costs, extremes, leading, results, verdict
+from eval.report.plots import Point, curves, forest, pareto
+from eval.report.results import Results, Row, Series, costs, extremes, leading, results, series, verdict
 
 __all__ = ["report", "results"]
 
@@ -74,6 +74,7 @@ def _facts(found: Results) -> dict[str, Any]:
         "tables": [_table(found, category) for category in dict.fromkeys(r.category for r in found.rows)],
         "forests": _forests(found),
         "plots": _curves(found, lead),
+        "grids": _grids(found),
         "sheets": [block for arm in others for block in _sheets(found, arm, lead)],
         "how": _how(found),
         "scale_note": _scale_note(found),
@@ -153,14 +154,16 @@ def _forests(found: Results) -> list[str]:
 def _curves(found: Results, lead: str) -> list[str]:
     plots = []
     if found.scales:
-        series = {
+        tried = {
             arm: [(t["scale"], t["value"], t["low"], t["high"]) for t in about["tried"]]
             for arm, about in found.scales["arms"].items()
         }
-        plots.append(curves(series, "Scales tried on held-out prompts", "scale", lead))
+        plots.append(curves(tried, "Scales tried on held-out prompts", "scale", lead))
     for metric in _metrics(found):
-        if by_scale := _by_scale(found, metric):
-            plots.append(curves(by_scale, f"{metric} by scale", "scale", metric))
+        for axis, lines in series(found).items():
+            drawn = {name: _points(found, line, metric) for name, line in lines.items()}
+            if drawn := {name: line for name, line in drawn.items() if len(line) > 1}:
+                plots.append(curves(drawn, f"{metric} by {axis}", axis, metric))
     cost = costs(found)
     points = {
         row.arm: (cost[row.arm]["evaluations"], row.mean, row.low, row.high)
@@ -172,16 +175,31 @@ def _curves(found: Results, lead: str) -> list[str]:
     return plots
 
 
-def _by_scale(found: Results, metric: str) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Of the arms that differ in scale alone, a series of points for each kind of them."""
-    series: dict[str, list[tuple[float, float, float, float]]] = {}
-    for about in found.settings.get("arms", []):
-        walk, row = about.get("sampling"), found.row(about["name"], metric)
-        if walk and row:
-            negative = "" if about["negative"] == "none" else f", {about['negative']}"
-            name = f"{about['guidance']}{negative}, {walk['sampler']} {walk['steps']}"
-            series.setdefault(name, []).append((about["scale"], row.mean, row.low, row.high))
-    return {name: points for name, points in series.items() if len({x for x, *_ in points}) > 1}
+def _points(found: Results, line: Series, metric: str) -> list[Point]:
+    rows = [(number, found.row(arm, metric)) for number, arm in line]
+    return [(number, row.mean, row.low, row.high) for number, row in rows if row]
+
+
+def _grids(found: Results) -> list[dict[str, Any]]:
+    """For each number that arms differ in, the pictures of two prompts and seeds: a line for each series."""
+    by = {(r["arm"], r["prompt"], str(r["seed"])): r for r in found.records}
+    pairs = [(prompt, seed) for arm, prompt, seed in by if arm == found.baseline]
+    grids = []
+    for axis, lines in series(found).items():
+        numbers = sorted({number for line in lines.values() for number, _ in line})
+        for prompt, seed in dict.fromkeys([pairs[0], pairs[-1]]):
+            rows, large = [], False
+            for name, line in lines.items():
+                arms, cells = dict(line), []
+                for number in numbers:
+                    record = by.get((arms.get(number, ""), prompt, seed))
+                    src, big = _embed(found.folder / record["path"]) if record else ("", False)
+                    cells.append({"src": src, "alt": f"{name}, {axis} {number:g}: {prompt}"})
+                    large = large or big
+                rows.append({"name": name, "cells": cells})
+            head = [f"{number:g}" for number in numbers]
+            grids.append({"axis": axis, "prompt": prompt, "seed": seed, "head": head, "rows": rows, "large": large})
+    return grids
 
 
 def _sheets(found: Results, arm: str, metric: str) -> list[dict[str, Any]]:

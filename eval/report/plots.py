@@ -64,7 +64,8 @@ def curves(series: Mapping[str, Sequence[Point]], title: str, xlabel: str, ylabe
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.set_title(title, loc="left", fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
+        beside: Any = {"loc": "upper left", "bbox_to_anchor": (0, -0.15)} if len(series) > 3 else {}
+        axes.legend(frameon=False, fontsize=8, **beside)
         return _svg(figure, title)
 
 

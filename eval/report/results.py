@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.manifest import ManifestError, read_run
+from eval.manifest import CAPTIONED, ManifestError, read_run
 from eval.scores import read_scores
 from eval.statistics import Gain, gain, holm, interval, mcnemar, relative
 
@@ -157,6 +158,58 @@ def leading(found: Results) -> str:
     return next(metric for _, metric in found.values)
 
 
+_NUMBER = re.compile(r"(?<![\w.])(?<!evaluations=)\d+\.?\d*")
+_DNS_STEPS = "steps of the diffusion-negative"
+
+
+Series = list[tuple[float, str]]
+
+
+def series(found: Results) -> dict[str, dict[str, Series]]:
+    """The arms that differ in one number alone: what the number is → name of the series → (number, arm), ascending.
+
+    The numbers are the scale, the strength, the steps, the steps of the diffusion-negatives, and any that a formula
+    has itself, such as the noise level of a StepScale: it is x in the name of its series.
+    """
+    axes: dict[str, dict[tuple[str, ...], dict[float, str]]] = {}
+    for about in found.settings.get("arms", []):
+        if "sampling" not in about or about["name"] not in found.arms:
+            continue
+        for axis, number, same in _numbers(about):
+            axes.setdefault(axis, {}).setdefault(tuple(same.values()), {}).setdefault(number, about["name"])
+    named = {}
+    for axis, groups in axes.items():
+        if lines := {same: sorted(arms.items()) for same, arms in groups.items() if len(arms) > 1}:
+            named[axis] = dict(zip(_names(list(lines)), lines.values(), strict=True))
+    return named
+
+
+def _numbers(about: dict[str, Any]) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Each number in an arm's settings: what it is, its value, and all the rest in words."""
+    walk, facts = about["sampling"], {"formula": about["guidance"], "negative": about["negative"].replace("none", "")}
+    numbers = {"steps": walk["steps"]}
+    facts |= {"sampler": walk["sampler"], "scale s": "", "strength w": "", "steps": f"{walk['steps']} steps"}
+    for axis, name, letter in (("scale s", "scale", "s"), ("strength w", "strength", "w")):
+        if re.search(rf"\b{letter}\b", about["guidance"]):
+            numbers[axis], facts[axis] = about[name], f"{letter} = {about[name]:g}"
+    facts |= {"dns": "", _DNS_STEPS: ""}
+    if about["negative"] in CAPTIONED:
+        count = numbers[_DNS_STEPS] = about["dns_sampling"]["steps"]
+        facts |= {"dns": about["dns"], _DNS_STEPS: f"{count} DNS steps"}
+    for axis, number in numbers.items():
+        yield axis, number, {**facts, axis: ""}
+    for axis, fact in (("x in the formula", "formula"), ("x in the formula of the diffusion-negative", "dns")):
+        for m in _NUMBER.finditer(facts[fact]):
+            others = {key: value for key, value in facts.items() if key != fact}
+            yield axis, float(m[0]), {fact: f"{m.string[: m.start()]}x{m.string[m.end() :]}", **others}
+
+
+def _names(rows: list[tuple[str, ...]]) -> list[str]:
+    """The first of each, a formula, and what is not the same in all."""
+    differ = [place for place, column in enumerate(zip(*rows, strict=True)) if not place or len(set(column)) > 1]
+    return [", ".join(row[place] for place in differ if row[place]) for row in rows]
+
+
 def costs(found: Results) -> dict[str, dict[str, float]]:
     """Evaluations and seconds of an arm's picture, its diffusion-negative counted where it uses its caption."""
     sums: dict[str, list[Sequence[float]]] = {}
@@ -165,7 +218,7 @@ def costs(found: Results) -> dict[str, dict[str, float]]:
     means: dict[str, Any] = {arm: np.mean(values, 0) for arm, values in sums.items()}
     ways: dict[str, str] = {}  # a way of making diffusion-negative pictures → their arm: "dns", "dns2", …
     for about in found.settings.get("arms", []):
-        if about["negative"] in ("auto", "shuffled"):
+        if about["negative"] in CAPTIONED:
             way = json.dumps([about["dns"], about["dns_sampling"]])
             name = ways.setdefault(way, f"dns{len(ways) + 1 if ways else ''}")
             if about["name"] in means and name in means:

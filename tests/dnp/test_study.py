@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from dnp.cli import main
+from dnp.recipe import Sampling
+from dnp.stable_diffusion import StableDiffusion
 
 
 def dnp(*words, status=0):
@@ -117,12 +119,37 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(tmp_path):
         "--seeds",
         "0",
     )
-    dnp("ablate", "CFG(s)", "NegPrompt(s, evaluations=2)", *words, "--out", out)
+    dnp("ablate", "CFG(s)", "NegPrompt(s, evaluations=2)", *words, "--strengths", "1,2", "--out", out)
     records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     cells = {(r["guidance"], r["negative_prompt"], r["scale"], r["steps"]) for r in records if r["arm"] != "plain"}
     assert len(cells) == (1 + 2) * 2 * 2 and len(records) == 3 * (1 + len(cells))
     page = (out / "report.html").read_text()
-    assert "contrast by scale" in page and "NegPrompt(s, evaluations=2), a star, dpmpp_2m 3" in page
+    assert "contrast by scale s" in page and "contrast by steps" in page and "contrast by strength w" not in page
+    assert "NegPrompt(s, evaluations=2), a star, 3 steps" in page and page.count('class="grid"') == 2 * 2
+
+
+def test_ablate_crosses_strengths_and_the_ways_to_make_diffusion_negatives(tmp_path):
+    out, prompts = tmp_path / "run", tmp_path / "prompts.txt"
+    prompts.write_text("a red circle and a blue square\n")
+    late = "u + 3*(p - u) - StepScale(0, w, 2)*(n - u)"
+    words = ("--strengths", "0,1", "--scales", "3,5", "--dns", "DNS(1)", "--dns", "DNS(3)", "--dns-steps", "2,3")
+    words += ("--negatives", "auto,universal", "--steps", 3, "--prompts", prompts, "--seeds", "0", "--out", out)
+    dnp("ablate", late, *words)
+    arms = json.loads((out / "run.json").read_text())["arms"][1:]
+    # No s in the formulas: one scale; and no diffusion-negative for the universal list.
+    assert len(arms) == 2 * (2 * 2 + 1) and {arm["scale"] for arm in arms} == {3.0}
+    records = {r["arm"]: r for r in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())}
+    assert {(r["guidance"], r["steps"]) for arm, r in records.items() if arm.startswith("dns")} == {
+        (f"ε(empty) + {scale}(ε(empty) − ε(prompt))", steps) for scale in ("", "3 ") for steps in (2, 3)
+    }
+    levels = Sampling(steps=3).sigmas(StableDiffusion("embedded").denoiser)
+    for arm in arms:
+        more = int((levels[:-1] <= 2).sum()) if arm["strength"] else 0
+        assert records[arm["name"]]["evaluations"] == 3 * 2 + more and more < 3
+    page = (out / "report.html").read_text()
+    for axis in ("strength w", "steps of the diffusion-negative", "x in the formula of the diffusion-negative"):
+        assert f"both right by {axis}" in page
+    assert "DNS(x)" in page and "by scale s" not in page
 
 
 def test_gap_draws_the_four_columns(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dnp import DNPError
-from dnp.arms import ARMS, arms
+from dnp.arms import ARMS, arms, background, without
 from dnp.model import EMBEDDED, Defaults
 from dnp.sweep import Plan, exchange, sweep
 from dnp.workers import Place
@@ -197,3 +197,43 @@ def test_a_caption_that_says_nothing_is_no_negative_prompt(tmp_path, monkeypatch
     sweep(plan_of(["plain", "dnp"], dnp=7.5), [5], tmp_path, ALONE)
     _painter.cache_clear()
     assert all(r["negative_prompt"] == "" for r in lines(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("caption", "prompt", "left"),
+    [
+        ("a red circle on a dotted pink background", "a red circle and a blue square", "a dotted pink background"),
+        ("a dog and a cat in the snow", "a cat with a bow", "a dog in the snow"),
+        ("A Cat, sleeping", "the cat", "A sleeping"),
+        ("a red circle and a star", "a red star", "a circle"),
+        ("a red circle on a background", "a red circle on a green background", ""),
+        ("cats on a mat", "a cat", "cats on a mat"),
+    ],
+)
+def test_a_caption_without_the_prompts_words(caption, prompt, left):
+    assert without(caption, prompt) == left
+
+
+def test_the_background_of_a_caption():
+    assert background("a red circle and a star on a dotted pink background") == "a dotted pink background"
+    assert background("a dotted background") == "a dotted background"
+    assert background("a red circle") == background("a dog on a beach") == ""
+
+
+def test_parts_of_captions_are_negative_prompts(tmp_path):
+    own = [(source, "NegPrompt(s)", source) for source in ("auto", "auto-without-prompt", "auto-background")]
+    sweep(plan_of(("plain",), own), [0], tmp_path, ALONE)
+    records = {(r["arm"], r["prompt"]): r for r in lines(tmp_path)}
+    used = {arm: [] for arm in ("auto", "auto-without-prompt", "auto-background")}
+    for (arm, prompt), r in records.items():
+        if arm in used:
+            assert r["caption"] == records["dns", prompt]["caption"]
+            used[arm].append(r["negative_prompt"])
+            if arm == "auto-background":
+                tail = r["caption"].rpartition(" on ")[2]  # of pictures of two steps it may be no background
+                assert r["negative_prompt"] == (tail if " and " not in tail else "")
+            if arm == "auto-without-prompt":
+                assert not {*prompt.split()} & {*r["negative_prompt"].split()} - {"a", "and"}
+    assert used["auto"] != used["auto-without-prompt"] and used["auto"] != used["auto-background"]
+    with pytest.raises(ValueError, match="'a cat' in 'a cat' is no thing"):
+        plan_of((), own, (Prompt("a cat", ("a cat",), ""),))
