@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test lint train train-smoke tables
+.PHONY: help install demo test lint train train-smoke tables studies
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -37,3 +37,9 @@ tables: install  ## the world's three categories, all arms at their best scale: 
 	$(BIN)/dnp sweep --prompts world --seeds $(SEEDS) --choose 5,7.5,10 --steps 12 --dns-steps 8 --workers 2 --out out/tables
 	$(BIN)/dnp score out/tables
 	$(BIN)/dnp report out/tables
+
+studies: install build/wrong-0.0 build/wrong-0.6  ## the runs and figures of docs/ablations.md and docs/when.md: out/studies
+	bash docs/studies.sh
+
+build/wrong-%: | install  # the embedded model trained on with another share of wrong captions
+	$(BIN)/python -m training --from dnp/embedded --clean 0 --noisy 400 --mismatched $* --work build/work-$* --out $@

@@ -182,7 +182,8 @@ def train(
 
         return grid
 
-    fit("diffusion-clean", parts, loss_for(0.0), clean, work, every=500, look=look("clean"))
+    if clean:
+        fit("diffusion-clean", parts, loss_for(0.0), clean, work, every=500, look=look("clean"))
     if noisy:
         fit("diffusion", parts, loss_for(mismatched), noisy, work, lr=5e-4, every=500, look=look("noisy"))
     return parts
