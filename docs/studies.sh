@@ -15,7 +15,7 @@ dnp ablate "CFG(s)" "NegPrompt(s, strength=0.5)" "NegPrompt(s, strength=2)" "Neg
 dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5,1,2,4,6.5,7.5,10 --negatives auto,shuffled,universal \
     --dns-steps 8 $how --out $OUT/strength
 
-# When: from a noise level on, and down to one
+# When: from a noise level on down to the end, and from the beginning down to one
 dnp ablate "u + s*(p - u) - StepScale(0, w, 5)*(n - u)" "u + s*(p - u) - StepScale(0, w, 2)*(n - u)" \
     "u + s*(p - u) - StepScale(0, w, 0.7)*(n - u)" "u + s*(p - u) - StepScale(w, 0, 5)*(n - u)" \
     "u + s*(p - u) - StepScale(w, 0, 2)*(n - u)" "u + s*(p - u) - StepScale(w, 0, 0.7)*(n - u)" \

@@ -21,8 +21,8 @@ COLOURS = ("#1d4ed8", "#b03a48", "#6b7280", "#2a7f62", "#c2410c", "#7c3aed", "#0
 
 def short(name: str) -> str:
     """A formula as the figures say it."""
-    name = re.sub(r"u \+ s\*\(p - u\) - StepScale\(0, w, ([\d.]+)\)\*\(n - u\)", r"only above σ = \1", name)
-    name = re.sub(r"u \+ s\*\(p - u\) - StepScale\(w, 0, ([\d.]+)\)\*\(n - u\)", r"only below σ = \1", name)
+    name = re.sub(r"u \+ s\*\(p - u\) - StepScale\(0, w, ([\d.]+)\)\*\(n - u\)", r"only below σ = \1", name)
+    name = re.sub(r"u \+ s\*\(p - u\) - StepScale\(w, 0, ([\d.]+)\)\*\(n - u\)", r"only above σ = \1", name)
     return name.replace("NegPrompt(s, strength=w)", "all steps").replace("CFG(s)", "CFG(s): no negative")
 
 
