@@ -21,12 +21,13 @@ from captioning.base import Captioner, CaptionError
 from captioning.controls import UNIVERSAL, Fixed, RandomCaption, Universal
 from captioning.person import Person
 from captioning.text import MAX_TOKENS, MAX_WORDS, Caption, usable
-from captioning.vision_language import INSTRUCTION, Transformers
+from captioning.vision_language import INSTRUCTION, TASK, Transformers
 
 __all__ = [
     "INSTRUCTION",
     "MAX_TOKENS",
     "MAX_WORDS",
+    "TASK",
     "UNIVERSAL",
     "Caption",
     "CaptionError",
