@@ -50,6 +50,8 @@ class Transformers:
         batch_size: How many images are captioned at a time.
         device: By default a GPU if there is one.
         dtype: By default the one of the checkpoint, but float32 on a CPU, where half precision is slow.
+        cpu_offload: Keep the weights on the device only while captions are made, so that its memory is free for
+            the pictures.
 
     Raises:
         CaptionError: There is no such model, or it cannot be loaded as a whole.
@@ -64,6 +66,7 @@ class Transformers:
         batch_size: int = 8,
         device: "str | torch.device | None" = None,
         dtype: "str | torch.dtype | None" = None,
+        cpu_offload: bool = False,
     ) -> None:
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -115,7 +118,8 @@ class Transformers:
         self.name = str(path_or_hub_id) + (f", prompt {self.prompt!r}" if self.prompt else "")
         self.processor = processor
         self.processor.tokenizer.padding_side = "left"  # what is generated goes on from the right
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.device, self.rest = device, torch.device("cpu") if cpu_offload else device
+        self.model = model.to(self.rest).eval().requires_grad_(False)
 
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         r"""Captions the images, ``batch_size`` at a time.
@@ -126,7 +130,11 @@ class Transformers:
 
         rgb = [image.convert("RGB") for image in images]
         batches = [rgb[i : i + self.batch_size] for i in range(0, len(rgb), self.batch_size)]
-        return [caption for batch in batches for caption in self._batch(batch)]
+        self.model.to(self.device)
+        try:
+            return [caption for batch in batches for caption in self._batch(batch)]
+        finally:
+            self.model.to(self.rest)
 
     def _batch(self, images: list[Image.Image]) -> list[str]:
         import torch
