@@ -103,6 +103,27 @@ def test_half_precision_weights_run_in_float32_on_a_cpu(blip: Path, images: list
     assert Transformers(half, device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
 
 
+def test_weights_are_on_the_device_only_while_captions_are_made(blip: Path, images: list[Image.Image]) -> None:
+    captions = Transformers(blip, device="cpu", max_new_tokens=8)(images)
+    captioner = Transformers(blip, device="cpu", max_new_tokens=8, cpu_offload=True)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    moves: list[torch.device] = []
+    captioner.device, captioner.model.to = cuda, moves.append  # a machine without one can tell where they would go
+    assert captioner(images) == captions and moves == [cuda, cpu]
+    captioner.model.generate = None
+    with pytest.raises(TypeError):
+        captioner(images)
+    assert moves == [cuda, cpu] * 2  # whatever happens
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_offload_frees_a_gpu(blip: Path, images: list[Image.Image]) -> None:
+    before = torch.cuda.memory_allocated()
+    captioner = Transformers(blip, device="cuda", max_new_tokens=8, cpu_offload=True)
+    assert len(captioner(images)) == len(images)
+    assert captioner.model.device.type == "cpu" and torch.cuda.memory_allocated() == before
+
+
 Weights = dict[str, torch.Tensor]
 
 
