@@ -89,7 +89,8 @@ def generate(
             try:
                 recipe.complete([result])
             finally:  # what was made before a captioner failed is kept
-                folder.add([result])
+                if result.images:
+                    folder.add([result])
     finally:
         sheet = folder.write_sheet() if folder.done() else None
     for record in folder.records:
