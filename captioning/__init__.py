@@ -5,7 +5,8 @@ does. This room holds those translators and knows nothing of what the image is o
 
 - :class:`Captioner`: the protocol, images in, one raw text per image out.
 - :class:`Person`: somebody at the terminal.
-- :class:`Transformers`: any image-text model that transformers can load (BLIP-2, BLIP, the chat models).
+- :class:`Transformers`: any image-text model that transformers can load (BLIP-2, BLIP, Florence-2, the chat models).
+- :class:`Endpoint`: a model at an OpenAI-compatible address.
 - :class:`Fixed`, :class:`Universal`, :class:`RandomCaption`: the controls, which never look at the image.
 - :func:`usable`: the one step that turns any raw text into one a text encoder can take, and keeps both.
 
@@ -19,18 +20,21 @@ Importing this room imports neither torch nor transformers.
 
 from captioning.base import Captioner, CaptionError
 from captioning.controls import UNIVERSAL, Fixed, RandomCaption, Universal
+from captioning.endpoint import Endpoint
 from captioning.person import Person
 from captioning.text import MAX_TOKENS, MAX_WORDS, Caption, usable
-from captioning.vision_language import INSTRUCTION, Transformers
+from captioning.vision_language import INSTRUCTION, TASK, Transformers
 
 __all__ = [
     "INSTRUCTION",
     "MAX_TOKENS",
     "MAX_WORDS",
+    "TASK",
     "UNIVERSAL",
     "Caption",
     "CaptionError",
     "Captioner",
+    "Endpoint",
     "Fixed",
     "Person",
     "RandomCaption",

@@ -1,5 +1,6 @@
 r"""The step that makes any caption usable as a prompt."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
@@ -14,6 +15,11 @@ r"""The paper asked people for "a caption shorter than 60 words" (section 4.3)."
 
 MAX_TOKENS = 75
 r"""CLIP's text encoder takes 77 tokens, of which the first and the last are its own."""
+
+REFUSAL = re.compile(
+    r"(i['’]?m|i am|we['’]re) (very )?(sorry|unable|not able)\b|sorry, |i (can['’]?t|cannot) |as an ai\b", re.I
+)
+r"""How a model begins that will not describe a picture. A caption does not speak of itself."""
 
 QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"))
 
@@ -51,7 +57,7 @@ def usable(
         Both texts.
 
     Raises:
-        CaptionError: Nothing usable is left.
+        CaptionError: Nothing usable is left, or the text is a refusal.
     """
 
     used, before = raw, None
@@ -64,6 +70,8 @@ def usable(
         words = _unloop(used.split())[:max_words]
         used = " ".join(_fit(words, tokenizer, max_tokens)).rstrip(" ,;:")
 
+    if REFUSAL.match(used):
+        raise CaptionError(f"the captioner did not describe the picture, but said {used[:60]!r}: take another one")
     if not any(c.isalnum() for c in used):
         raise CaptionError(f"the caption {raw[:60]!r} has no words: write one, or take another captioner")
 

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 INSTRUCTION = "Describe this image in one plain sentence of fewer than 60 words."
 r"""What a chat model is asked by default: our words for what the paper asked people (section 4.3)."""
 
+TASK = "<CAPTION>"
+r"""What Florence-2 is asked by default: the shortest of its captions. It also knows ``<DETAILED_CAPTION>`` and
+``<MORE_DETAILED_CAPTION>``, which begin with "The image shows"."""
+
 # The top level of a repository on the hub: no pickles, no second copies of the weights.
 DOWNLOADED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 SKIPPED = ["*/*", "consolidated*", "*.fp16*"]
 
 
 class Transformers:
-    r"""An image-text model in transformers' format: BLIP-2 (the paper's), BLIP, or one with a chat template.
+    r"""An image-text model in transformers' format: BLIP-2 (the paper's), BLIP, Florence-2, or one with a chat
+    template.
 
     Words are picked greedily, without repeating three in a row, since captions can loop. In float32 a caption
     is the same alone and in any batch; in half precision a near-tie between two words can fall differently
@@ -38,12 +43,15 @@ class Transformers:
     Arguments:
         path_or_hub_id: A folder written by ``save_pretrained`` of the model and of its processor, or a name
             on the hub. Only safetensors weights are loaded, and no code that comes with them is run.
-        prompt: What to ask a chat model (by default :data:`INSTRUCTION`), or how the caption begins or is
-            asked for with the others (by default nothing). It is not part of the caption.
+        prompt: What to ask a chat model (by default :data:`INSTRUCTION`), the task of Florence-2 (by default
+            :data:`TASK`), or how the caption begins or is asked for with the others (by default nothing). It is
+            not part of the caption.
         max_new_tokens: The longest caption, in the model's own tokens.
         batch_size: How many images are captioned at a time.
         device: By default a GPU if there is one.
         dtype: By default the one of the checkpoint, but float32 on a CPU, where half precision is slow.
+        cpu_offload: Keep the weights on the device only while captions are made, so that its memory is free for
+            the pictures.
 
     Raises:
         CaptionError: There is no such model, or it cannot be loaded as a whole.
@@ -58,6 +66,7 @@ class Transformers:
         batch_size: int = 8,
         device: "str | torch.device | None" = None,
         dtype: "str | torch.dtype | None" = None,
+        cpu_offload: bool = False,
     ) -> None:
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -100,7 +109,8 @@ class Transformers:
             raise CaptionError(f"{path_or_hub_id} has no image processor: save the whole processor beside it")
 
         self.chat = getattr(processor, "chat_template", None) is not None
-        self.prompt = INSTRUCTION if self.chat and prompt is None else prompt
+        asked = INSTRUCTION if self.chat else TASK if model.config.model_type == "florence2" else None
+        self.prompt = asked if prompt is None else prompt
         # a small text decoder may have room for fewer, two of which its own begin and end take
         room = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_new_tokens + 2
         self.max_new_tokens = max(1, min(max_new_tokens, room - 2))
@@ -108,7 +118,8 @@ class Transformers:
         self.name = str(path_or_hub_id) + (f", prompt {self.prompt!r}" if self.prompt else "")
         self.processor = processor
         self.processor.tokenizer.padding_side = "left"  # what is generated goes on from the right
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.device, self.rest = device, torch.device("cpu") if cpu_offload else device
+        self.model = model.to(self.rest).eval().requires_grad_(False)
 
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         r"""Captions the images, ``batch_size`` at a time.
@@ -119,7 +130,11 @@ class Transformers:
 
         rgb = [image.convert("RGB") for image in images]
         batches = [rgb[i : i + self.batch_size] for i in range(0, len(rgb), self.batch_size)]
-        return [caption for batch in batches for caption in self._batch(batch)]
+        self.model.to(self.device)
+        try:
+            return [caption for batch in batches for caption in self._batch(batch)]
+        finally:
+            self.model.to(self.rest)
 
     def _batch(self, images: list[Image.Image]) -> list[str]:
         import torch

@@ -118,7 +118,12 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
 @click.option("--schedule", help="Of the noise levels, by its name: `dnp samplers` lists them.")
 @click.option("--steps", type=click.IntRange(1), help="Of the plain and the final picture.")
 @click.option("--dns-steps", type=click.IntRange(1), help="Of the diffusion-negative picture.")
-@click.option("--captioner", metavar="DIR|HUB_ID", help="An image-to-text model of transformers, for --negative auto.")
+@click.option(
+    "--captioner",
+    metavar="DIR|HUB_ID|openai:MODEL[@URL]",
+    help="For --negative auto: an image-to-text model of transformers, or one at an OpenAI-compatible address (also "
+    "from OPENAI_BASE_URL; the key from OPENAI_API_KEY).",
+)
 @click.option("--seed", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
 @click.option("--count", type=click.IntRange(1), help="How many pictures: seeds N, N+1, …")
 @click.option(
@@ -187,7 +192,7 @@ def generate_command(prompt: str, seed: str, count: int | None, **options: Any) 
 @click.option("--schedule", help="Of the noise levels.")
 @click.option("--steps", type=click.IntRange(1))
 @click.option("--dns-steps", type=click.IntRange(1))
-@click.option("--captioner", metavar="DIR|HUB_ID")
+@click.option("--captioner", metavar="DIR|HUB_ID|openai:MODEL[@URL]")
 @click.option(
     "--batch",
     type=click.IntRange(1),
@@ -251,7 +256,7 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
 @click.option("--schedule", help="Of the noise levels.")
 @click.option("--steps", type=click.IntRange(1))
 @click.option("--dns-steps", type=click.IntRange(1))
-@click.option("--captioner", metavar="DIR|HUB_ID")
+@click.option("--captioner", metavar="DIR|HUB_ID|openai:MODEL[@URL]")
 @click.option("--device")
 @click.option("--dtype")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/gap"), show_default=True)

@@ -137,12 +137,27 @@ class RunFolder:
 
     def done(self) -> set[int]:
         """The seeds whose pictures are all there."""
-        seeds = {record["seed"] for record in self.records}
+        last = "plain" if self.settings["negative"] == "none" else "dnp"
+        seeds = {record["seed"] for record in self.records if record["arm"] == last}
         lost = {record["seed"] for record in self.records if not (self.path / record["path"]).is_file()}
         return seeds - lost
 
+    def begun(self, prompt: str, seed: int) -> Result:
+        """What is there of a seed that lacks its last picture: its captioner failed."""
+        result = Result(prompt, seed)
+        for record in self.records:
+            path, arm = self.path / record["path"], record["arm"]
+            if record["seed"] != seed or arm == "dnp" or not path.is_file():
+                continue
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == record["sha256"]:
+                with Image.open(io.BytesIO(data)) as image:
+                    result.images[arm] = image.convert("RGB")
+                result.evaluations[arm], result.seconds[arm] = record["evaluations"], record["seconds"]
+        return result
+
     def add(self, results: Iterable[Result]) -> None:
-        """Write the pictures of some results, then their lines; the settings before the first."""
+        """Write the pictures of some results, as far as they got, then their lines; the settings before the first."""
         write_settings(self.path, self.settings)
         for result in results:
             self.records = [record for record in self.records if record["seed"] != result.seed]

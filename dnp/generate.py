@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning import Captioner, Fixed, Person, Transformers, Universal, usable
+from captioning import Captioner, Endpoint, Fixed, Person, Transformers, Universal, usable
 from dnp.errors import DNPError
 from dnp.folder import RunFolder
 from dnp.model import Defaults
@@ -85,7 +85,12 @@ def generate(
         # One at a time: in batches of different size, products and convolutions round differently
         for number, seed in enumerate(todo, 1):
             recipe.progress = lambda stage, number=number: f"{stage:7} {number} of {len(todo)}"  # type: ignore[misc]
-            folder.add([recipe(prompt, seed)])
+            result = folder.begun(prompt, seed)
+            try:
+                recipe.complete([result])
+            finally:  # what was made before a captioner failed is kept
+                if result.images:
+                    folder.add([result])
     finally:
         sheet = folder.write_sheet() if folder.done() else None
     for record in folder.records:
@@ -109,12 +114,14 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
 
 
 def captioner_of(model: StableDiffusion, name: str | None = None) -> Captioner:
-    """A captioner by its name, or the model's own.
+    """A captioner by its name, or the model's own: `openai:MODEL[@URL]`, a directory or a hub name.
 
     Raises:
         CaptionError: it cannot be loaded.
     """
     name = name or model.defaults.captioner
+    if name.startswith("openai:"):
+        return Endpoint.at(name)
     beside = model.folder / name  # the embedded model's captioner comes with it
     captioner = Transformers(beside if beside.is_dir() else name, device=model.device)
     if beside.is_dir():  # a name that means the same on any machine

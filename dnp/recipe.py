@@ -183,16 +183,24 @@ class DNP:
         if not all(prompt.strip() for prompt in prompts):
             raise DNPError("the prompt is empty: say what the picture should show")
         results = [Result(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        texts: dict[str, list[str]] = {"prompt": prompts}
+        self.complete(results)
+        return results
+
+    def complete(self, results: list[Result]) -> None:
+        """Make what the results lack, in one batch. What was made is in them whatever then fails.
+
+        Raises:
+            CaptionError: the captioner gave nothing that can be used.
+        """
+        texts = {"prompt": [result.prompt for result in results]}
         self._paint(results, "plain", self.plain, texts, self.sampling)
         if self.captioner is None:
-            return results
+            return
         if not isinstance(self.captioner, (Fixed, Universal)):  # these look at no picture: none to make for them
             self._paint(results, "dns", self.dns, texts, self.dns_sampling or self.sampling)
         self._caption(results, self.captioner)
         texts["negative"] = [result.caption.used for result in results if result.caption]
         self._paint(results, "dnp", self.guidance, texts, self.sampling)
-        return results
 
     def _paint(
         self,
@@ -202,6 +210,8 @@ class DNP:
         texts: dict[str, list[str]],
         sampling: Sampling,
     ) -> None:
+        if all(stage in result.images for result in results):
+            return
         start = time.perf_counter()
         seeds = [result.seed for result in results]
         images, evaluations = paint(self.model, guidance, texts, seeds, sampling, self.progress(stage))

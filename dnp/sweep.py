@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from captioning import CaptionError, usable
+from captioning import CaptionError, Endpoint, usable
 from captioning.controls import UNIVERSAL
 from dnp.arms import Arm
 from dnp.errors import DNPError
@@ -45,7 +45,7 @@ class Plan:
 
     Args:
         others: Texts that a random caption is drawn from.
-        captioner: Of transformers; the model's own by default.
+        captioner: By its name; the model's own by default.
     """
 
     model: str
@@ -59,6 +59,8 @@ class Plan:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if self.captioner and self.captioner.startswith("openai:"):  # refused now, and the same address on all workers
+            object.__setattr__(self, "captioner", Endpoint.at(self.captioner).name)
         names = [arm.negative for arm in self.arms]
         if not self.prompts:
             raise DNPError("there are no prompts")

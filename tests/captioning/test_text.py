@@ -44,6 +44,20 @@ def test_nothing_usable_is_an_error_that_names_it(raw: str) -> None:
     assert repr(raw) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    ["I'm sorry, but I can't assist with that.", "Sorry, no.", "I cannot describe people", '"I’m unable to help."'],
+)
+def test_a_refusal_is_no_caption(raw: str) -> None:
+    with pytest.raises(CaptionError, match="did not describe the picture"):
+        usable(raw)
+
+
+@pytest.mark.parametrize("raw", ["a sorry dog", "sorry face", "an unable", "a sign: I cannot wait", "I can see a cat"])
+def test_what_only_looks_like_a_refusal(raw: str) -> None:
+    assert usable(raw).used == raw
+
+
 def test_cuts_at_the_word_limit() -> None:
     words = [f"w{i}" for i in range(100)]
     assert usable(" ".join(words[:59])).used == " ".join(words[:59])

@@ -10,12 +10,29 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoProcessor, Blip2ForConditionalGeneration, BlipForConditionalGeneration
-from transformers import LlavaForConditionalGeneration as Llava
+from transformers import (
+    AutoProcessor,
+    Blip2ForConditionalGeneration,
+    BlipForConditionalGeneration,
+    Florence2ForConditionalGeneration,
+    LlavaForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
+    SmolVLMForConditionalGeneration,
+)
 
-from captioning import INSTRUCTION, Captioner, CaptionError, Transformers
+from captioning import INSTRUCTION, TASK, Captioner, CaptionError, Transformers
 
-FAMILIES = ["blip", "blip2", "llava"]
+FAMILIES = ["blip", "blip2", "llava", "qwen", "smolvlm", "florence"]
+MODELS = {
+    "blip": BlipForConditionalGeneration,
+    "blip-2": Blip2ForConditionalGeneration,
+    "llava": LlavaForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "smolvlm": SmolVLMForConditionalGeneration,
+    "florence2": Florence2ForConditionalGeneration,
+}
+# What the template of a chat model makes of an image
+SEEN = {"llava": "<image>", "smolvlm": "<image>", "qwen2_5_vl": "<|vision_start|> <image> <|vision_end|>"}
 GREEDY = {"max_new_tokens": 8, "do_sample": False, "no_repeat_ngram_size": 3}
 
 
@@ -25,42 +42,48 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def by_hand(folder: Path, image: Image.Image, prompt: str | None) -> str:
-    """One image, as the models' own documentation captions it."""
+def by_hand(folder: Path, images: list[Image.Image], prompt: str | None) -> list[str]:
+    """One image after the other, as the models' own documentation captions it."""
     processor = AutoProcessor.from_pretrained(folder)
     kind = json.loads((folder / "config.json").read_text())["model_type"]
-    text = {} if prompt is None else {"text": prompt}
+    model = MODELS[kind].from_pretrained(folder).eval()
+    captions = []
+    for image in images:
+        text: dict[str, object] = {} if prompt is None else {"text": prompt}
+        if kind in SEEN:
+            text = {"text": [f"user : {SEEN[kind]} {prompt or INSTRUCTION}"]}
+        if kind == "florence2":
+            text = {"text": prompt or TASK}
+        inputs = processor(images=[image] if kind in SEEN else image, **text, return_tensors="pt")
+        ids = model.generate(**inputs, **GREEDY)
+        if kind == "florence2":
+            said = processor.batch_decode(ids, skip_special_tokens=False)[0]
+            caption = processor.post_process_generation(said, task=text["text"])[text["text"]]
+            # a trained one does not say these
+            captions.append(" ".join(word for word in caption.split() if word not in ("<image>", "<global-img>")))
+            continue
+        if kind in SEEN:
+            start = inputs["input_ids"].shape[1]
+        elif kind == "blip-2":
+            start = 3 + 1 + (len(prompt.split()) if prompt else 0)  # queries, BOS, one token a word
+        else:
+            start = 1 + (len(prompt.split()) if prompt else 0)  # BOS; the closing EOS of the prompt is dropped
+        captions.append(processor.decode(ids[0, start:], skip_special_tokens=True).strip())
+    return captions
 
-    if kind == "llava":
-        text = {"text": f"user : <image> {prompt or INSTRUCTION}"}
-        inputs = processor(images=image, **text, return_tensors="pt")
-        ids = Llava.from_pretrained(folder).eval().generate(**inputs, **GREEDY)
-        start = inputs["input_ids"].shape[1]
-    elif kind == "blip-2":
-        inputs = processor(images=image, **text, return_tensors="pt")
-        ids = Blip2ForConditionalGeneration.from_pretrained(folder).eval().generate(**inputs, **GREEDY)
-        start = 3 + 1 + (len(prompt.split()) if prompt else 0)  # queries, BOS, one token a word
-    else:
-        inputs = processor(images=image, **text, return_tensors="pt")
-        ids = BlipForConditionalGeneration.from_pretrained(folder).eval().generate(**inputs, **GREEDY)
-        start = 1 + (len(prompt.split()) if prompt else 0)  # BOS; the closing EOS of the prompt is dropped
 
-    caption: str = processor.decode(ids[0, start:], skip_special_tokens=True)
-    return caption.strip()
-
-
-@pytest.mark.parametrize("prompt", [None, "a photo of"])
-def test_equals_generate_by_hand(folder: Path, images: list[Image.Image], prompt: str | None) -> None:
+@pytest.mark.parametrize("prompted", [False, True])
+def test_equals_generate_by_hand(folder: Path, images: list[Image.Image], prompted: bool) -> None:
+    prompt = ("<DETAILED_CAPTION>" if "florence" in folder.name else "a photo of") if prompted else None
     captions = Transformers(folder, prompt=prompt, max_new_tokens=8, device="cpu")(images)
-    assert captions == [by_hand(folder, image.convert("RGB"), prompt) for image in images]
+    assert captions == by_hand(folder, [image.convert("RGB") for image in images], prompt)
     assert len(set(captions)) > 3  # the models do look at the images
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_caption_depends_on_its_own_image_only(folder: Path, images: list[Image.Image], batch_size: int) -> None:
-    captions = Transformers(folder, max_new_tokens=8)(images)
-    captioner = Transformers(folder, max_new_tokens=8, batch_size=batch_size)
-    assert captioner(images) == captions
+def test_a_caption_depends_on_its_own_image_only(folder: Path, images: list[Image.Image]) -> None:
+    captioner = Transformers(folder, max_new_tokens=8)
+    captions = captioner(images)  # in one batch
+    captioner.batch_size = 3
     assert captioner(images[::-1]) == captions[::-1]
     assert captioner([]) == []
 
@@ -78,6 +101,27 @@ def test_half_precision_weights_run_in_float32_on_a_cpu(blip: Path, images: list
     assert captioner.model.dtype == torch.float32
     assert all(captioner(images))
     assert Transformers(half, device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_weights_are_on_the_device_only_while_captions_are_made(blip: Path, images: list[Image.Image]) -> None:
+    captions = Transformers(blip, device="cpu", max_new_tokens=8)(images)
+    captioner = Transformers(blip, device="cpu", max_new_tokens=8, cpu_offload=True)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    moves: list[torch.device] = []
+    captioner.device, captioner.model.to = cuda, moves.append  # a machine without one can tell where they would go
+    assert captioner(images) == captions and moves == [cuda, cpu]
+    captioner.model.generate = None
+    with pytest.raises(TypeError):
+        captioner(images)
+    assert moves == [cuda, cpu] * 2  # whatever happens
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_offload_frees_a_gpu(blip: Path, images: list[Image.Image]) -> None:
+    before = torch.cuda.memory_allocated()
+    captioner = Transformers(blip, device="cuda", max_new_tokens=8, cpu_offload=True)
+    assert len(captioner(images)) == len(images)
+    assert captioner.model.device.type == "cpu" and torch.cuda.memory_allocated() == before
 
 
 Weights = dict[str, torch.Tensor]
