@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test lint train train-smoke tables
+.PHONY: help install demo test lint train train-smoke tables bench
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -37,3 +37,6 @@ tables: install  ## the world's three categories, all arms at their best scale: 
 	$(BIN)/dnp sweep --prompts world --seeds $(SEEDS) --choose 5,7.5,10 --steps 12 --dns-steps 8 --workers 2 --out out/tables
 	$(BIN)/dnp score out/tables
 	$(BIN)/dnp report out/tables
+
+bench: install  ## what a guided step costs beside the closure that people write by hand
+	$(BIN)/python -m dnp.bench
