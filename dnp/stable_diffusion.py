@@ -66,7 +66,9 @@ class StableDiffusion:
         kinds = {"epsilon": EpsDenoiser, "v_prediction": VDenoiser}
         if (kind := scheduler.config.prediction_type) not in kinds:
             raise DNPError(f"{folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
-        self.denoiser = kinds[kind](_Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False)
+        self.denoiser: nn.Module = kinds[kind](
+            _Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False
+        )
         self._encoded = lru_cache(maxsize=256)(self._encode)
 
     def _part(self, kind: Any, name: str, keyword: str, dtype: torch.dtype) -> Any:
