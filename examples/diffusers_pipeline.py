@@ -21,7 +21,7 @@ out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/diffusers-pipeline")
 out.mkdir(parents=True, exist_ok=True)
 
 # What you have already
-pipe = StableDiffusionPipeline.from_pretrained(EMBEDDED, local_files_only=True)
+pipe = StableDiffusionPipeline.from_pretrained(EMBEDDED, local_files_only=True).to(torch.float32)
 pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
 pipe.set_progress_bar_config(disable=True)
 noise = samplers.noise((pipe.unet.config.in_channels, *[pipe.unet.config.sample_size] * 2), seeds=[0])

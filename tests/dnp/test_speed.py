@@ -8,7 +8,9 @@ from k_diffusion.external import DiscreteEpsDDPMDenoiser, DiscreteVDDPMDenoiser
 from scipy.stats import norm
 
 from dnp.bench import CASES, case
+from dnp.compare import compare
 from dnp.discrete import EpsDenoiser, VDenoiser
+from dnp.errors import DNPError
 from dnp.timing import interleave, ratio
 
 
@@ -57,3 +59,19 @@ def test_runs_alternate():
     pair = interleave(lambda: seen.append("a"), lambda: seen.append("b"), 4)
     assert "".join(seen) == "baabbaab"
     assert [len(times) for times in (*pair.wall, *pair.cpu)] == [4] * 4
+
+
+def test_compare_times_the_same_pictures(capsys):
+    compare(steps=2, batches=[2], repeats=1)
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
+    assert cells[0] == "2" and cells[5] == "4 / 4" and cells[7] == "1"
+    assert cells[6] in ("0 of 255", "1 of 255")
+    assert all(float(value) > 0 for value in cells[3].split(" / "))
+
+
+@pytest.mark.parametrize(
+    "options, named", [({"sampler": "heun"}, "heun"), ({"random": "sd9"}, "sd9"), ({"batches": [0]}, "batch")]
+)
+def test_what_cannot_be_compared_is_named(options, named):
+    with pytest.raises(DNPError, match=named):
+        compare(**options)
