@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test lint train train-smoke tables studies
+.PHONY: help install demo test lint train train-smoke tables studies bench
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -43,3 +43,6 @@ studies: install build/wrong-0.0 build/wrong-0.6  ## the runs and figures of doc
 
 build/wrong-%: | install  # the embedded model trained on with another share of wrong captions
 	$(BIN)/python -m training --from dnp/embedded --clean 0 --noisy 400 --mismatched $* --work build/work-$* --out $@
+
+bench: install  ## what a guided step costs beside the closure that people write by hand
+	$(BIN)/python -m dnp.bench

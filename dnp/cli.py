@@ -1,4 +1,4 @@
-"""The command line: generate, sweep, score, report, ablate, gap, show, models, samplers, formulas, env."""
+"""The command line: generate, sweep, score, report, ablate, gap, compare, show, models, samplers, formulas, env."""
 
 from __future__ import annotations
 
@@ -336,6 +336,33 @@ def ablate(
         say=lambda line: click.echo(line, err=True),
         **options,
     )
+
+
+@main.command("compare")
+@click.option("--model", default="embedded", show_default=True, metavar="embedded|DIR|HUB_ID")
+@click.option("--random", metavar="sd15", help="That architecture with random weights instead: for its speed alone.")
+@click.option("--sampler", default="euler", show_default=True, help="euler or ddim, on Stable Diffusion's own steps.")
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--batch", "batches", default="1,16", show_default=True, metavar="N,N,…", help="Pictures at a time.")
+@click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, help="Pairs of runs for each batch.")
+@click.option("--device")
+@click.option("--dtype")
+def compare_command(batches: str, **options: Any) -> None:
+    """Time our pipeline beside diffusers' own: same weights, noise, steps and batch, in turns in one process.
+
+    With OMP_NUM_THREADS=1 other programs on the machine disturb least.
+
+    \b
+    dnp compare
+    dnp compare --random sd15 --steps 2 --batch 1 --repeats 1          6 GiB of memory, minutes on a CPU
+    """
+    from dnp.compare import compare
+
+    try:
+        sizes = [int(value) for value in _listed(batches)]
+    except ValueError:
+        raise ValueError(f"--batch {batches!r} is no list of numbers: write --batch 1,16") from None
+    compare(batches=sizes, **options)
 
 
 @main.command()

@@ -46,9 +46,10 @@ class StableDiffusion:
 
     def __init__(self, name: str = "embedded", device: str | None = None, dtype: str | None = None) -> None:
         from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-        from k_diffusion.external import DiscreteEpsDDPMDenoiser, DiscreteVDDPMDenoiser
         from transformers import CLIPTextModel, CLIPTokenizer
         from transformers.utils.logging import disable_progress_bar
+
+        from dnp.discrete import EpsDenoiser, VDenoiser
 
         disable_progress_bar()  # of reading weights: it would come between those of the stages
         folder = locate(str(name))
@@ -62,10 +63,12 @@ class StableDiffusion:
         config = self.unet.config
         self.shape: tuple[int, int, int] = (config.in_channels, config.sample_size, config.sample_size)
         scheduler = _load(DDIMScheduler, folder / "scheduler")
-        kinds = {"epsilon": DiscreteEpsDDPMDenoiser, "v_prediction": DiscreteVDDPMDenoiser}
+        kinds = {"epsilon": EpsDenoiser, "v_prediction": VDenoiser}
         if (kind := scheduler.config.prediction_type) not in kinds:
             raise DNPError(f"{folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
-        self.denoiser = kinds[kind](_Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False)
+        self.denoiser: nn.Module = kinds[kind](
+            _Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False
+        )
         self._encoded = lru_cache(maxsize=256)(self._encode)
 
     def _part(self, kind: Any, name: str, keyword: str, dtype: torch.dtype) -> Any:

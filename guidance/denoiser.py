@@ -101,7 +101,8 @@ class GuidedDenoiser(Wrapper):
             raise GuidanceError(f"sigma has the shape {tuple(sigma.shape)}, but x has {len(x)} samples")
         call = _Call(self, self._conditions(conditions, len(x)))
         denoised = self.guidance.denoised(call, x, sigma)
-        if not denoised.isfinite().all():
+        # One pass where all is well; a sum can be infinite though its terms are not.
+        if not denoised.sum().isfinite() and not denoised.isfinite().all():
             raise GuidanceError(_blame(x, sigma, call.predictions))
         denoised = denoised.to(x.dtype)
         if self.trace is not None:

@@ -19,7 +19,7 @@ from .base import Argument, Guidance, refuse
 from .errors import GuidanceError
 from .evaluator import Evaluator
 from .notation import combination, condition_name, labels, number, order, substitution
-from .weights import ONE, ZERO, Atom, Scale, Weight, as_weight, total, values, vanishes
+from .weights import ONE, Atom, Scale, Weight, as_weight, total, values, vanishes
 
 _NOT_ADDED = "predictions cannot be added, weights must sum to one: add a difference, as in u + 7.5*(p - n)"
 
@@ -212,7 +212,7 @@ def _canonical(weights: Mapping[str, Scale]) -> dict[str, Weight]:
 def _sum(items: Iterable[tuple[str, Weight]]) -> dict[str, Weight]:
     weights: dict[str, Weight] = {}
     for name, weight in items:
-        weights[name] = weights.get(name, ZERO) + weight
+        weights[name] = weights[name] + weight if name in weights else weight
     return weights
 
 
