@@ -1,6 +1,6 @@
 """Draws docs/figures/*.png of docs/ablations.md and docs/when.md from the runs that docs/studies.sh made.
 
-python docs/figures/studies.py out/studies
+python docs/figures/studies.py out/studies out/tables
 """
 
 import re
@@ -86,7 +86,7 @@ def arms_of(found: Results) -> list[dict]:
     return [about for about in found.settings["arms"] if about["name"] != found.baseline]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, tables: Path) -> None:
     def run(name: str) -> Results:
         return results(folder / name)
 
@@ -97,22 +97,15 @@ def main(folder: Path) -> None:
     windows, captions = run("windows"), run("captions")
     forest([(f"{short(a['guidance'])}, {a['negative']}", windows, a["name"]) for a in arms_of(windows)], "windows")
     forest([(f"{a['negative']}, w = {a['strength']:g}", captions, a["name"]) for a in arms_of(captions)], "captions")
+    models = {"0 %": folder / "wrong-0.0", "30 %, the embedded model": tables, "60 %": folder / "wrong-0.6"}
     rows = []
-    for path in sorted(folder.glob("model-*")):
+    for share, path in models.items():
         found = results(path)
-        rows += [
-            (f"{path.name.removeprefix('model-')}: {a['name']}, s = {a['scale']:g}", found, a["name"])
-            for a in arms_of(found)
-        ]
+        rows += [(f"{share}: {a['name']}, s = {a['scale']:g}", found, a["name"]) for a in arms_of(found)]
     forest(rows, "models")
-    for name in ("formulations", "strength", "windows", "captions", "dns-steps", "dns-scale"):
-        found = run(name)
+    for name in ("formulations", "strength", "windows", "captions", "dns-steps", "dns-scale", "wrong-0.0", "wrong-0.6"):
         print(f"\n{name}: evaluations, both right, CLIP cosine of the worse thing; differences to plain")
-        for about in found.settings["arms"]:
-            table(found, about)
-    for path in sorted(folder.glob("model-*")):
-        found = results(path)
-        print(f"\n{path.name}")
+        found = run(name)
         for about in found.settings["arms"]:
             table(found, about)
 
@@ -129,4 +122,4 @@ def table(found: Results, about: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))
