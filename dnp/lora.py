@@ -45,6 +45,8 @@ def merge(parts: Parts, loras: Sequence[str]) -> list[dict[str, Any]]:
                 pipeline.fuse_lora(adapter_names=["lora"])
                 pipeline.unload_lora_weights()
         except Exception as error:  # of diffusers, peft and torch, of many kinds
+            if "peft" in str(error).lower() and "version" in str(error):  # transformers asks, for the text encoders
+                raise DNPError(f"the LoRA {path} cannot be loaded: {first_line(error)}: pip install -U peft") from None
             raise DNPError(f"the LoRA {path} does not fit the model ({first_line(error)}): give one for it") from None
         records.append({"file": path.name, "weight": weight, "sha256": sha256(path.read_bytes()).hexdigest()})
     return records

@@ -113,8 +113,8 @@ def locate(name: str) -> Path:
         return path
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise DNPError(
-            f"there is no model directory or file {name!r}: give 'embedded', a directory in diffusers' format, "
-            "a .safetensors file, or a hub name such as CompVis/stable-diffusion-v1-4"
+            f"there is no model directory {name!r}, nor such a file: give 'embedded', a directory in diffusers' "
+            "format, a .safetensors file, or a hub name such as CompVis/stable-diffusion-v1-4"
         )
     from huggingface_hub import snapshot_download
 
