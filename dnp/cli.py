@@ -71,6 +71,13 @@ def _seeds(text: str, count: int | None) -> list[int]:
     return list(range(low, high + 1))
 
 
+def _size(text: str | None) -> tuple[int, int] | None:
+    width, _, height = (text or "").partition("x")
+    if text and not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"--size {text!r} is no width and height: write --size 768x512")
+    return (int(width), int(height)) if text else None
+
+
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -88,8 +95,9 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
     "--model",
     default="embedded",
     show_default=True,
-    metavar="embedded|DIR|HUB_ID",
-    help="The tiny model that comes along, a Stable Diffusion directory in diffusers' format, or a hub name.",
+    metavar="embedded|DIR|FILE|HUB_ID",
+    help="The tiny model that comes along, a Stable Diffusion 1.x, 2.x or XL: a directory in diffusers' format, a "
+    ".safetensors file, or a hub name.",
 )
 @click.option(
     "--negative",
@@ -135,7 +143,24 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
 )
 @click.option("--device", help='Such as "cpu" or "cuda"; a GPU where there is one.')
 @click.option("--dtype", help="float32, bfloat16 or float16, of the network; what suits the device by default.")
-def generate_command(prompt: str, seed: str, count: int | None, **options: Any) -> None:
+@click.option("--size", metavar="WxH", help="Of the pictures, as 768x512. The model has its own.")
+@click.option("--lora", "loras", multiple=True, metavar="FILE[:WEIGHT]", help="Merged into the model; may be repeated.")
+@click.option("--controlnet", metavar="DIR", help="A ControlNet, which follows --control-image.")
+@click.option("--control-image", metavar="FILE")
+@click.option("--control-scale", type=float, help="Weight of the ControlNet; 1 by default.")
+@click.option(
+    "--empty",
+    type=click.Choice(["encoded", "zeros"]),
+    help="What the empty prompt is: the encoding of no words, or zeros. SDXL wants zeros, others the encoding.",
+)
+@click.option(
+    "--prediction",
+    type=click.Choice(["epsilon", "v_prediction"]),
+    help="Of a FILE, whose weights do not show it: v for 2.x, else epsilon, by default.",
+)
+@click.option("--cpu-offload", is_flag=True, help="Keep each network on the GPU only while it is needed.")
+@click.option("--allow-pickle", is_flag=True, help="Read weights from pickled files too, nothing else of them.")
+def generate_command(prompt: str, seed: str, count: int | None, size: str | None, **options: Any) -> None:
     """Make pictures of PROMPT: plainly, its diffusion-negative, and with that one's caption as negative prompt.
 
     \b
@@ -144,6 +169,11 @@ def generate_command(prompt: str, seed: str, count: int | None, **options: Any) 
     """
     from dnp.generate import generate
 
+    names = "loras controlnet control_image control_scale empty prediction cpu_offload allow_pickle".split()
+    loading = {name: options.pop(name) for name in names} | {"size": _size(size)}
+    options["loading"] = {
+        name: value for name, value in loading.items() if value not in (None, ()) and value is not False
+    }
     options.update(say=lambda line: click.echo(line, err=True))
     generate(prompt, _seeds(seed, count), **options)
 
@@ -442,7 +472,8 @@ def models() -> None:
     for repo in sorted(repos, key=lambda repo: repo.repo_id):
         if any((revision.snapshot_path / "model_index.json").is_file() for revision in repo.revisions):
             click.echo(f"{repo.repo_id}   {repo.size_on_disk_str}, in the hub's cache")
-    click.echo("DIR        any Stable Diffusion 1.x or 2.x directory in diffusers' format, by its path")
+    click.echo("DIR        any Stable Diffusion 1.x, 2.x or XL directory in diffusers' format, by its path")
+    click.echo("FILE       such a model as one .safetensors file, as other tools have it")
     click.echo("HUB_ID     any such model of the hub, downloaded once: safetensors weights only")
 
 

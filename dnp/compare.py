@@ -83,7 +83,7 @@ def _row(model: StableDiffusion, pipeline: Pipeline, sampling: Sampling, batch: 
     prompts = [PROMPT] * batch
 
     def ours() -> list[Image.Image]:
-        model._encoded.cache_clear()  # of texts: the pipeline keeps none
+        model.texts.forget()  # of texts: the pipeline keeps none
         return paint(model, CFG(SCALE), {"prompt": prompts}, range(batch), sampling)[0]
 
     def theirs() -> list[Image.Image]:

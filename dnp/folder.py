@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from dnp.errors import DNPError
+from dnp.memory import peak_memory
 from dnp.recipe import Result
 from dnp.sheet import Cell, sheet
 from eval.manifest import read_manifest, write_whole
@@ -166,7 +167,9 @@ class RunFolder:
                 data = png(image, record)
                 write_whole(self.path / record["path"], data)
                 self.records.append(
-                    record | {"sha256": hashlib.sha256(data).hexdigest(), "seconds": round(result.seconds[arm], 3)}
+                    record
+                    | {"sha256": hashlib.sha256(data).hexdigest(), "seconds": round(result.seconds[arm], 3)}
+                    | {"peak_mib": peak_memory()}
                 )
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
             write_whole(self.path / "manifest.jsonl", lines.encode())
@@ -192,6 +195,7 @@ class RunFolder:
             "width": image.width,
             "height": image.height,
             "dtype": s["dtype"],
+            **({"model_options": s["model_options"]} if "model_options" in s else {}),
             "versions": versions(),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def generate(
     negative: str = "auto",
     device: str | None = None,
     dtype: str | None = None,
+    loading: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> RunFolder:
@@ -32,6 +33,7 @@ def generate(
 
     Args:
         negative: "auto", "ask", "none", "universal" or a text.
+        loading: Of `StableDiffusion`, its other options.
         say: Takes warnings and what was made, a line each.
         options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
 
@@ -42,7 +44,7 @@ def generate(
         raise DNPError("the prompt is empty: say what the picture should show")
     if not negative.strip():
         raise DNPError("the negative prompt is empty: --negative none makes plain pictures only")
-    loaded = StableDiffusion(model, device, dtype)
+    loaded = StableDiffusion(model, device, dtype, **loading or {})
     given = {key: value for key, value in options.items() if value is not None}
     how = replace(loaded.defaults, **given)
     if "steps" in given and "dns_steps" not in given:
@@ -76,6 +78,8 @@ def generate(
         "captioner": captioner.name if captioner else "none",
         "dtype": str(loaded.dtype).removeprefix("torch."),
     }
+    if loaded.options:
+        settings["model_options"] = loaded.options
     folder = RunFolder(out, settings)
     done = folder.done()
     todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]

@@ -99,7 +99,7 @@ class Defaults:
 
 
 def locate(name: str) -> Path:
-    """The directory of a model: the embedded one, a directory, or a hub name's files in the local cache.
+    """The directory or file of a model: the embedded one, one by its path, or a hub name's files in the local cache.
 
     A hub name is downloaded where it is not cached: configurations, tokenizers and safetensors weights, no pickles.
 
@@ -109,12 +109,12 @@ def locate(name: str) -> Path:
     if name == "embedded":
         return EMBEDDED
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise DNPError(
-            f"there is no model directory {name!r}: give 'embedded', a directory in diffusers' format, "
-            "or a hub name such as CompVis/stable-diffusion-v1-4"
+            f"there is no model directory {name!r}, nor such a file: give 'embedded', a directory in diffusers' "
+            "format, a .safetensors file, or a hub name such as CompVis/stable-diffusion-v1-4"
         )
     from huggingface_hub import snapshot_download
 

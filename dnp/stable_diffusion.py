@@ -1,12 +1,9 @@
-"""Stable Diffusion 1.x and 2.x from a directory in diffusers' format."""
+"""Stable Diffusion 1.x, 2.x and XL, from a directory in diffusers' format, a hub name, or a single file."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,8 @@ from torch import Tensor, nn
 
 from dnp.errors import DNPError
 from dnp.model import EMBEDDED, Defaults, first_line, locate
+from dnp.parts import Parts, from_directory
+from dnp.text import Texts
 
 
 class _Noise(nn.Module):
@@ -30,66 +29,135 @@ class _Noise(nn.Module):
 
 
 class StableDiffusion:
-    """A Stable Diffusion 1.x or 2.x (ε- or v-prediction), by directory or hub name.
+    """A Stable Diffusion 1.x, 2.x (ε- or v-prediction) or XL, by directory, hub name or file.
 
-    Only safetensors weights are loaded. The U-Net and the text encoder run in float32 on a CPU and in bfloat16 on a
-    GPU (float16 where it has none) unless asked otherwise, the autoencoder in float32.
+    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 where it has none) unless
+    asked otherwise, the autoencoder in float32 (SDXL's overflows in float16).
 
     Args:
-        name: "embedded", a hub name, or a directory with `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`.
+        name: "embedded", a hub name, a directory with `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`, or
+            a `.safetensors` file in the original layout.
         device: "cpu", "cuda", …; a GPU where there is one by default.
-        dtype: of the U-Net and the text encoder, "float32", "bfloat16" or "float16".
+        dtype: of the U-Net and the text encoders, "float32", "bfloat16" or "float16".
+        size: of the pictures, (width, height), multiples of the autoencoder's factor, 8; the model's own by default.
+        prediction: "epsilon" or "v_prediction", where a single file does not say it or says it wrong.
+        empty: what the empty prompt is, "encoded" or "zeros", an embedding of zeros. By default what the model wants:
+            SDXL was trained with zeros, all others with the encoded text.
+        loras: files merged into the weights, each `FILE` or `FILE:WEIGHT`.
+        controlnet, control_image, control_scale: a directory of a ControlNet, the picture that it follows, and the
+            weight of what it adds.
+        cpu_offload: keep each network on the device only while it is needed.
+        allow_pickle: load pickled weights too, by torch's loader of nothing but weights.
+
+    Attributes:
+        options: for the records, what of these changes the pictures.
 
     Raises:
         DNPError: not there, not of this kind, with pickled or broken weights; names the file and the remedy.
     """
 
-    def __init__(self, name: str = "embedded", device: str | None = None, dtype: str | None = None) -> None:
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
+    def __init__(
+        self,
+        name: str = "embedded",
+        device: str | None = None,
+        dtype: str | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        prediction: str | None = None,
+        empty: str | None = None,
+        loras: Sequence[str] = (),
+        controlnet: str | None = None,
+        control_image: str | None = None,
+        control_scale: float = 1.0,
+        cpu_offload: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
         from transformers.utils.logging import disable_progress_bar
 
-        from dnp.discrete import EpsDenoiser, VDenoiser
-
         disable_progress_bar()  # of reading weights: it would come between those of the stages
+        if prediction not in (None, "epsilon", "v_prediction"):
+            raise DNPError(f"the prediction {prediction!r} is none of epsilon, v_prediction")
+        if empty not in (None, "encoded", "zeros"):
+            raise DNPError(f"the empty prompt {empty!r} is none of encoded, zeros")
+        if (controlnet is None) != (control_image is None):
+            raise DNPError("a ControlNet and its picture go together: give --controlnet and --control-image")
         folder = locate(str(name))
         self.name = "embedded" if folder == EMBEDDED else str(name)
         self.folder, self.defaults = folder, Defaults.of(folder)
         self.device, self.dtype = _device(device), _dtype(dtype, _device(device))
-        self.tokenizer = _load(CLIPTokenizer, folder / "tokenizer")
-        self.text_encoder = self._part(CLIPTextModel, "text_encoder", "dtype", self.dtype)
-        self.unet = self._part(UNet2DConditionModel, "unet", "torch_dtype", self.dtype)
-        self.autoencoder = self._part(AutoencoderKL, "vae", "torch_dtype", torch.float32)
-        config = self.unet.config
-        self.shape: tuple[int, int, int] = (config.in_channels, config.sample_size, config.sample_size)
-        scheduler = _load(DDIMScheduler, folder / "scheduler")
+        if folder.is_file():
+            from dnp.single_file import from_file
+
+            parts = from_file(folder, self.dtype, prediction, allow_pickle)
+        else:
+            parts = from_directory(folder, self.dtype, allow_pickle)
+        _check(folder, parts)
+        self.options: dict[str, Any] = {}
+        if loras:
+            from dnp.lora import merge
+
+            self.options["loras"] = merge(parts, loras)
+        self.tokenizer = parts.tokenizers[0]
+        self.text_encoder, self.unet, self.autoencoder = parts.text_encoders[0], parts.unet, parts.autoencoder
+        factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        own: int = self.unet.config.sample_size * factor
+        self.width: int = size[0] if size else own
+        self.height: int = size[1] if size else own
+        if self.width % factor or self.height % factor or min(self.width, self.height) < factor:
+            raise DNPError(f"the size {self.width}x{self.height} does not fit the model: give multiples of {factor}")
+        channels: int = self.unet.config.in_channels
+        self.shape = (channels, self.height // factor, self.width // factor)
+        network, networks, self.control = self.unet, parts.networks, None
+        if controlnet and control_image:
+            from dnp.control import Controlled, load_controlnet, read_control
+
+            network = Controlled(self.unet, load_controlnet(controlnet, parts, self.dtype, allow_pickle), control_scale)
+            networks.insert(-1, network.controlnet)
+            self.control = read_control(control_image, self.width, self.height).to(self.device, self.dtype)
+            digest = sha256(Path(control_image).read_bytes()).hexdigest()
+            self.options["controlnet"] = {"name": controlnet, "scale": control_scale, "image_sha256": digest}
+        self._hooks: list[Any] = []
+        for part in networks:
+            part.requires_grad_(False).eval()
+            if cpu_offload:
+                from accelerate import cpu_offload_with_hook
+
+                self._hooks.append(cpu_offload_with_hook(part, self.device)[1])
+            else:
+                part.to(self.device)
+        self.denoiser = self._denoiser(network, parts.scheduler, prediction)
+        zeros = parts.zeros if empty is None else empty == "zeros"
+        self.texts = Texts(parts, zeros)
+        if parts.xl or empty:
+            self.options["empty"] = "zeros" if zeros else "encoded"
+        if size:
+            self.options["size"] = f"{self.width}x{self.height}"
+        if prediction:
+            self.options["prediction"] = prediction
+
+    def _denoiser(self, network: nn.Module, scheduler: Any, prediction: str | None) -> Any:
+        from dnp.discrete import EpsDenoiser, VDenoiser
+
         kinds = {"epsilon": EpsDenoiser, "v_prediction": VDenoiser}
-        if (kind := scheduler.config.prediction_type) not in kinds:
-            raise DNPError(f"{folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
-        self.denoiser: nn.Module = kinds[kind](
-            _Noise(self.unet, self.dtype), scheduler.alphas_cumprod.to(self.device), False
-        )
-        self._encoded = lru_cache(maxsize=256)(self._encode)
+        if (kind := prediction or scheduler.config.prediction_type) not in kinds:
+            raise DNPError(f"{self.folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
+        # A schedule that ends in nothing but noise has an infinite sigma; diffusers' Euler takes this for zero
+        alphas = scheduler.alphas_cumprod.clamp(min=2**-24).to(self.device)
+        return kinds[kind](_Noise(network, self.dtype), alphas, False)
 
-    def _part(self, kind: Any, name: str, keyword: str, dtype: torch.dtype) -> Any:
-        folder = self.folder / name
-        options = {"use_safetensors": True, "output_loading_info": True, keyword: dtype}
-        if keyword == "dtype":  # transformers, whose error would not name the weight
-            options["ignore_mismatched_sizes"] = True
-        part, report = _load(kind, folder, **options)
-        # Of these the libraries make random numbers, or nothing.
-        if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
-            raise DNPError(f"the weights in {folder} lack {lacking[0]}, or have it in another shape: copy them again")
-        return part.to(self.device).requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def _encode(self, prompt: str) -> Tensor:
-        tokens = self.tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.text_encoder(tokens.to(self.device)).last_hidden_state
-
-    def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Texts → {"encoder_hidden_states": (B, tokens, width)}; each is encoded by itself, the last ones once."""
-        return {"encoder_hidden_states": torch.cat([self._encoded(prompt) for prompt in prompts])}
+    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Texts → {"encoder_hidden_states": (B, tokens, width)}, with SDXL's pooled embeddings and sizes, and with the
+        picture of a ControlNet; each text is encoded by itself, the last ones once."""
+        hidden, pooled = self.texts(list(prompts), self.device)
+        found: dict[str, Any] = {"encoder_hidden_states": hidden}
+        if pooled is not None:
+            # original size, corner of the crop, size: as of an uncropped picture of this size
+            size = [self.height, self.width, 0, 0, self.height, self.width]
+            times = torch.tensor([size] * len(prompts), dtype=torch.float32, device=self.device)
+            found["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
+        if self.control is not None:
+            found["control"] = self.control.expand(len(prompts), -1, -1, -1)
+        return found
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
@@ -102,18 +170,39 @@ class StableDiffusion:
         return images
 
     def warnings(self, prompt: str) -> list[str]:
-        """What of a prompt the model cannot use, a line each: words that it was never shown (where it says which it
-        knows), and tokens beyond those that its text encoder takes."""
+        """What of a prompt the model may not understand, a line each: words that it was never shown (where it says
+        which it knows), and more tokens than its text encoder takes at once."""
         found, known = [], self.defaults.words
         words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
         if unknown := [word for word in dict.fromkeys(words) if known and word not in known]:
             found.append(
                 f"the model {self.name} was never shown {', '.join(map(repr, unknown))}; it knows: {' '.join(known)}"
             )
-        tokens, room = len(self.tokenizer(prompt).input_ids), self.tokenizer.model_max_length
+        tokens, room = self.texts.count(prompt)
         if tokens > room:
-            found.append(f"the prompt has {tokens} tokens, of which the model reads the first {room}")
+            found.append(
+                f"the prompt has {tokens} tokens, more than the {room} that the model reads at once: it is read in "
+                f"{-(-tokens // room)} parts, which no training showed it"
+            )
         return found
+
+
+def _check(path: Path, parts: Parts) -> None:
+    """Refuse what has the parts of a Stable Diffusion, but is for something else than text to image."""
+    config = parts.unet.config
+    if config.in_channels != parts.autoencoder.config.latent_channels:
+        kinds = {9: "inpainting", 8: "editing pictures", 5: "depth"}
+        raise DNPError(
+            f"{path} is a model for {kinds.get(config.in_channels, 'another task')}, whose network takes "
+            f"{config.in_channels} channels: give a text-to-image model"
+        )
+    if (config.addition_embed_type == "text_time") != parts.xl or config.class_embed_type:
+        raise DNPError(f"{path} is neither 1.x, 2.x nor XL, but such as SDXL's refiner: give one of those")
+    if config.cross_attention_dim != (width := sum(part.config.hidden_size for part in parts.text_encoders)):
+        raise DNPError(
+            f"{path} has a U-Net for text of width {config.cross_attention_dim}, but text encoders of {width}: "
+            "its parts do not belong together"
+        )
 
 
 def _device(name: str | None) -> torch.device:
@@ -134,56 +223,3 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name not in names:
         raise DNPError(f"the dtype {name!r} is none of {', '.join(names)}")
     return names[name]
-
-
-def _load(kind: Any, folder: Path, **options: Any) -> Any:
-    """One part from its folder by its own library, with what can be wrong in a line."""
-    if not folder.is_dir():
-        raise DNPError(
-            f"{str(folder.parent)!r} is no Stable Diffusion in diffusers' format: there is no {folder.name}/ in it"
-        )
-    if "use_safetensors" in options and not any(folder.glob("*.safetensors")):
-        pickles = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt", ".pth")]
-        raise DNPError(
-            f"{folder / pickles[0]} is a pickle, which can run any code when loaded: convert it to safetensors"
-            if pickles
-            else f"there are no .safetensors weights in {folder}"
-        )
-    try:
-        with _silence():
-            return kind.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # as many kinds as there are libraries below: all mean that this part is unusable
-        broken = next((p for p in sorted(folder.glob("*.safetensors")) if not _readable(p)), None)
-        what = (
-            f"{broken} is truncated or no safetensors file: copy it again"
-            if broken
-            else f"{folder} cannot be loaded as {kind.__name__}: {first_line(error).split('. If you want')[0]}; "
-            "its configuration and its weights must be there and belong together"
-        )
-        raise DNPError(what) from None
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """What the libraries would print about a part is in the error, in a line."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _readable(path: Path) -> bool:
-    """Whether the file is as long as its header says."""
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(size)) if size < 100_000_000 else {}
-        except ValueError:
-            return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return bool(ends) and path.stat().st_size == 8 + size + max(ends)

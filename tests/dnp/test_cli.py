@@ -51,9 +51,9 @@ def run(tmp_path_factory):
 def loaded_once(run, embedded, monkeypatch):
     """But for the first run, the embedded model and its captioner are not read again for each command."""
 
-    def model(name, device, dtype):
-        same = (name, device, dtype) == ("embedded", "cpu", None)
-        return embedded if same else StableDiffusion(name, device, dtype)
+    def model(name, device, dtype, **options):
+        same = (name, device, dtype, options) == ("embedded", "cpu", None, {})
+        return embedded if same else StableDiffusion(name, device, dtype, **options)
 
     @cache
     def captioner(name, **options):
@@ -286,7 +286,7 @@ def test_lists(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "scan_cache_dir", no_cache)
     listed = dnp("models").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["embedded", "DIR", "HUB_ID"] and str(EMBEDDED) in listed[0]
+    assert [line.split()[0] for line in listed] == ["embedded", "DIR", "FILE", "HUB_ID"] and str(EMBEDDED) in listed[0]
 
 
 @pytest.mark.parametrize("others", [[], ["guidance"]])

@@ -156,4 +156,4 @@ def test_warnings_of_a_prompt(embedded):
     assert "never shown 'zebra', 'or', 'two'; it knows: a an and" in warning
     assert embedded.warnings("a red star") == []
     (warning,) = embedded.warnings("a red star and " * 40)
-    assert "tokens, of which the model reads the first 32" in warning
+    assert "160 tokens, more than the 30 that the model reads at once: it is read in 6 parts" in warning

@@ -1,0 +1,224 @@
+"""Checkpoints in one file, in the original layout, against the directory of the same weights."""
+
+import random
+
+import clip
+import pytest
+import torch
+from diffusers.loaders import single_file_utils as diffusers_
+from safetensors.torch import load_file, save_file
+
+from dnp import DNPError, Sampling
+from dnp.single_file import tokenizer
+from dnp.stable_diffusion import StableDiffusion
+from guidance import CFG
+
+PREFIXES = {"1": ["cond_stage_model.transformer."], "2": ["cond_stage_model.model."]}
+PREFIXES["XL"] = ["conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."]
+
+
+def renamed(weights, convert, candidates):
+    """Weights under the names of the original layout, of which `convert`, diffusers' own reader, makes these here."""
+    numbers = {name: torch.tensor(i) for i, name in enumerate(candidates)}
+    names = {new: candidates[i] for new, i in convert(numbers).items()}
+    return {names[name]: weight for name, weight in weights.items()}
+
+
+def original_unet(unet):
+    weights, prefix = unet.state_dict(), diffusers_.LDM_UNET_KEY
+    count = len(unet.config.block_out_channels) * (unet.config.layers_per_block + 1)
+    ends = (".weight", ".bias")
+    resnet = "in_layers.0 in_layers.2 out_layers.0 out_layers.3 emb_layers.1 skip_connection".split()
+    attention = {name.split(".", 4 if "mid" not in name else 3)[-1] for name in weights if ".attentions." in name}
+    inner = [f"0.{part}{end}" for part in [*resnet, "op"] for end in ends] + [f"1.{part}" for part in attention]
+    inner += [f"{i}.conv{end}" for i in (1, 2) for end in ends]  # of output blocks: their upsamplers
+    layers = diffusers_.DIFFUSERS_TO_LDM_MAPPING["unet"]
+    names = list(layers["layers"].values())
+    names += layers["addition_embed_type"].values() if unet.config.addition_embed_type else []
+    names += [f"input_blocks.{i}.{part}" for i in range(1, count) for part in inner if ".conv" not in part]
+    names += [f"middle_block.{i}.{part}{end}" for i in (0, 2) for part in resnet for end in ends]
+    names += [f"middle_block.1.{part}" for part in attention]
+    # Without attention the upsampler stands where that would be.
+    attends = ["CrossAttn" in kind for kind in unet.config.up_block_types]
+    for i in range(count):
+        here = attends[i // (unet.config.layers_per_block + 1)]
+        names += [f"output_blocks.{i}.{part}" for part in inner if ".conv" not in part and ".op" not in part]
+        names += [f"output_blocks.{i}.{2 if here else 1}.conv{end}" for end in ends]
+
+    def convert(numbers):
+        return diffusers_.convert_ldm_unet_checkpoint(numbers, unet.config)
+
+    return renamed(weights, convert, [prefix + name for name in names])
+
+
+def original_vae(vae):
+    ends = (".weight", ".bias")
+    blocks = [f"block.{i}" for i in range(vae.config.layers_per_block + 1)]
+    parts = [f"{part}{end}" for part in ("norm1", "conv1", "norm2", "conv2", "nin_shortcut") for end in ends]
+    names = [f"{side}.mid.block_{i}.{part}" for side in ("encoder", "decoder") for i in (1, 2) for part in parts]
+    for side, way, sample in (("encoder", "down", "downsample"), ("decoder", "up", "upsample")):
+        for level in range(len(vae.config.block_out_channels)):
+            names += [f"{side}.{way}.{level}.{block}.{part}" for block in blocks for part in parts]
+            names += [f"{side}.{way}.{level}.{sample}.conv{end}" for end in ends]
+        names += [f"{side}.mid.attn_1.{part}{end}" for part in ("norm", "q", "k", "v", "proj_out") for end in ends]
+    names += diffusers_.DIFFUSERS_TO_LDM_MAPPING["vae"].values()
+
+    def convert(numbers):
+        return diffusers_.convert_ldm_vae_checkpoint(numbers, vae.config)
+
+    found = renamed(vae.state_dict(), convert, ["first_stage_model." + name for name in names])
+    for name, weight in found.items():  # attention was of convolutions
+        if ".attn_1." in name and weight.ndim == 2:
+            found[name] = weight[..., None, None]
+    return found
+
+
+def original_text(encoder, prefix):
+    weights = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in encoder.state_dict().items()}
+    if not prefix.endswith("model."):
+        return {prefix + name: weight for name, weight in weights.items()}
+    renames = diffusers_.DIFFUSERS_TO_LDM_MAPPING["openclip"]
+    found = {}
+    for name, weight in weights.items():
+        if name.endswith("text_projection.weight"):
+            found["text_projection"] = weight.T
+        elif ours := renames["layers"].get(name):
+            found[ours] = weight
+        elif ".k_proj" in name or ".v_proj" in name:
+            continue
+        else:
+            if ".q_proj" in name:
+                weight = torch.cat([weights[name.replace(".q_", f".{i}_")] for i in "qkv"])
+                name = name.replace(".q_proj.", ".in_proj_")
+            for new, old in renames["transformer"].items():
+                name = name.replace(new, old)
+            found["transformer." + name] = weight
+    return {prefix + name: weight for name, weight in found.items()}
+
+
+@pytest.fixture(scope="module")
+def original(model_of, tmp_path_factory):
+    """family → its tiny model as one file in the original layout."""
+    folder = tmp_path_factory.mktemp("files")
+
+    def original(family, change=dict, suffix=".safetensors"):
+        model = model_of(family)
+        weights = original_unet(model.unet) | original_vae(model.autoencoder)
+        for encoder, prefix in zip(model.texts.encoders, PREFIXES[family], strict=True):
+            weights |= original_text(encoder, prefix)
+        path = folder / f"{family}-{len(list(folder.iterdir()))}{suffix}"
+        weights = {name: weight.contiguous() for name, weight in change(weights).items()}
+        save_file(weights, path) if suffix == ".safetensors" else torch.save({"state_dict": weights}, path)
+        return path
+
+    return original
+
+
+def weights_of(model):
+    return [w for part in (*model.texts.encoders, model.unet, model.autoencoder) for w in part.state_dict().values()]
+
+
+@pytest.mark.parametrize("family", ["1", "2", "XL"])
+def test_a_file_equals_the_directory(original, model_of, latents_of, family):
+    directory = model_of(family)
+    file = StableDiffusion(str(original(family)), "cpu", size=(16, 16))
+    for a, b in zip(weights_of(file), weights_of(directory), strict=True):
+        assert torch.equal(a, b)
+    texts, sampling = {"prompt": ["a red circle"]}, Sampling("euler", "leading", 3)
+    theirs, ours = (latents_of(model, CFG(5), texts, [0], sampling) for model in (directory, file))
+    # Weights lie elsewhere in memory, and products round by that
+    assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+    assert file.autoencoder.config.scaling_factor == directory.autoencoder.config.scaling_factor
+    assert file.options.get("empty") == directory.options.get("empty")
+
+
+def test_sizes_of_the_families_and_predictions_that_weights_do_not_show(original):
+    def kind(path, **options):
+        model = StableDiffusion(str(path), "cpu", **options)
+        return type(model.denoiser).__name__, model.shape[1]
+
+    eps, v = "DiscreteEpsDDPMDenoiser", "DiscreteVDDPMDenoiser"
+    two = original("2")
+    assert kind(original("1")) == (eps, 64)
+    assert kind(two) == (v, 96) and kind(two, prediction="epsilon") == (eps, 64)
+    assert kind(original("2", lambda w: w | {"global_step": torch.tensor(875000)})) == (eps, 64)
+    assert kind(original("XL", lambda w: w | {"v_pred": torch.tensor([])})) == (v, 128)
+
+
+def test_a_schedule_that_ends_in_noise(original):
+    model = StableDiffusion(str(original("XL", lambda w: w | {"ztsnr": torch.tensor([])})), "cpu")
+    assert model.denoiser.sigma_max == pytest.approx(4096, rel=1e-3)
+
+
+def test_a_pickle_only_if_asked_for(original, model_of):
+    path = original("1", suffix=".ckpt")
+    with pytest.raises(DNPError, match="is a pickle, which can run any code when loaded: convert it") as caught:
+        StableDiffusion(str(path), "cpu")
+    assert "--allow-pickle" in str(caught.value)
+    model = StableDiffusion(str(path), "cpu", size=(16, 16), allow_pickle=True)
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(model), weights_of(model_of("1")), strict=True))
+    torch.save({"state_dict": {}, "code": print}, path)
+    with pytest.raises(DNPError, match="holds more than weights, and is not loaded"):
+        StableDiffusion(str(path), "cpu", allow_pickle=True)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda w: {k: v for k, v in w.items() if "output_blocks.1.0.in" not in k}, "2.x (a weight is missing)"),
+    (lambda w: {k: v for k, v in w.items() if "resblocks.0.ln_1" not in k}, "lacks the CLIPTextModel's "),
+    (lambda w: {k: v for k, v in w.items() if "input_blocks.1." not in k}, "give a whole checkpoint"),
+    (lambda w: {k: v for k, v in w.items() if "cond_stage" not in k}, "there is no text encoder of 1.x, 2.x or XL"),
+    (lambda w: {k: v for k, v in w.items() if "first_stage" in k}, "is an autoencoder, not a Stable Diffusion"),
+    (lambda w: {"lora_unet_x.lora_down.weight": torch.ones(2, 2)}, "is a LoRA, which changes a model, not a Stable "),
+    (lambda w: {"double_blocks.0.img_attn.norm.key_norm.scale": torch.ones(2)}, "is a Flux model, which has another"),
+    (lambda w: {"x": torch.ones(2)}, "there is no U-Net and autoencoder in it"),
+    (lambda w: w | {"edm_mean": torch.ones(4)}, "is a Playground model"),
+])  # fmt: skip
+def test_a_file_of_something_else(original, change, message, capfd):
+    path = original("2", change)
+    capfd.readouterr()
+    with pytest.raises(DNPError) as caught:
+        StableDiffusion(str(path), "cpu")
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_network_of_a_directory_and_damage(checkpoint, tmp_path):
+    path = checkpoint("1") / "unet" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(DNPError, match="is one network of a model in diffusers' format"):
+        StableDiffusion(str(path), "cpu")
+    for data in (path.read_bytes()[:-99], b"x" * 50, b""):
+        (tmp_path / "a.safetensors").write_bytes(data)
+        with pytest.raises(DNPError, match="a.safetensors is truncated or no safetensors file: copy it again"):
+            StableDiffusion(str(tmp_path / "a.safetensors"), "cpu")
+
+
+def test_an_inpainting_model(original):
+    def wider(weights):
+        name = "model.diffusion_model.input_blocks.0.0.weight"
+        return weights | {name: torch.cat([weights[name], weights[name], weights[name][:, :1]], 1)}
+
+    with pytest.raises(DNPError, match="is a model for inpainting, whose network takes 9 channels"):
+        StableDiffusion(str(original("1", wider)), "cpu")
+
+
+def test_the_tokenizer_is_openai_s():
+    draw = random.Random(0)
+    alphabet = "aaabcdeeefghiiklmnoooprstuvwxyz  '.,-0123456789éüß中文😀\n\tABC&;<>()"
+    texts = ["a photo of a Café's dogs, 123 <b> naïve!", "", "don't you'll we've I'm"]
+    texts += ["".join(draw.choice(alphabet) for _ in range(draw.randrange(60))) for _ in range(300)]
+    ours = tokenizer()
+    for text in texts:
+        (theirs,) = clip.tokenize([text], context_length=300)
+        assert ours(text).input_ids == theirs[: int(theirs.argmax()) + 1].tolist(), text
+    assert tokenizer("!")("a", padding="max_length").input_ids == clip.tokenize(["a"])[0].tolist()
+
+
+def test_the_file_is_what_diffusers_reads(original, checkpoint):
+    """The layout, checked by diffusers' reader with the directory's own configurations."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(original("1")), config=str(checkpoint("1")), local_files_only=True
+    )
+    saved = load_file(checkpoint("1") / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(weight, saved[name]) for name, weight in pipeline.unet.state_dict().items())
