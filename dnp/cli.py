@@ -384,7 +384,7 @@ def compare_command(batches: str, **options: Any) -> None:
 
     \b
     dnp compare
-    dnp compare --random sd15 --steps 2 --batch 1 --repeats 1          6 GiB of memory, minutes on a CPU
+    dnp compare --random sd15 --steps 2 --batch 1 --repeats 1          7 GiB of memory, minutes on a CPU
     """
     from dnp.compare import compare
 

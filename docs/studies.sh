@@ -14,6 +14,15 @@ dnp ablate "CFG(s)" "NegPrompt(s, strength=0.5)" "NegPrompt(s, evaluations=2)" "
 dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5,1,2,6.5,7.5,10 --negatives auto,shuffled,universal \
     $how --out $OUT/strength
 
+# Models: the last training with right captions only, and with 60 % of wrong ones. The embedded one's, with 30 %, is
+# the run of `make tables`.
+for share in 0.0 0.6; do
+    out=$OUT/wrong-$share
+    dnp sweep --arms plain,dnp,dnp2,shuffled,universal --choose 5,7.5,10 --model build/wrong-$share $how --out "$out"
+    dnp score "$out"
+    dnp report "$out"
+done
+
 # When: from a noise level on down to the end, and from the beginning down to one
 dnp ablate "u + s*(p - u) - StepScale(0, w, 5)*(n - u)" "u + s*(p - u) - StepScale(0, w, 2)*(n - u)" \
     "u + s*(p - u) - StepScale(0, w, 0.7)*(n - u)" "u + s*(p - u) - StepScale(w, 0, 5)*(n - u)" \
@@ -29,12 +38,4 @@ dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5 $how --dns-st
 dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5 --dns "DNS(1)" --dns "DNS(3)" --dns "DNS(7.5)" \
     --dns "DNS(15)" $how --out $OUT/dns-scale
 
-# Models: the last training with right captions only, and with 60 % of wrong ones. The embedded one's, with 30 %, is
-# the run of `make tables`.
-for share in 0.0 0.6; do
-    out=$OUT/wrong-$share
-    dnp sweep --arms plain,dnp,dnp2,shuffled,universal --choose 5,7.5,10 --model build/wrong-$share $how --out "$out"
-    dnp score "$out"
-    dnp report "$out"
-done
 python docs/figures/studies.py "$OUT" out/tables
