@@ -125,8 +125,10 @@ def ablate_command(
         DNPError, GuidanceError, SamplerError, CaptionError, ValueError: what a person can mend.
     """
     how = Defaults.of(locate(model)).but(**options)
-    found = arms(["plain"], [], how)
     crossed = (samplers or [how.sampler], steps or [how.steps], dns or [how.dns], dns_steps or [how.dns_steps])
+    # What all are compared with walks as the first of them do
+    baseline = replace(how, sampler=crossed[0][0], steps=crossed[1][0])
+    found = arms(["plain"], [], replace(baseline, scale=scales[0]) if len(scales) == 1 else baseline)
     known = set()
     for formula in formulas:
         # Not of a strength of 0, at which the negative drops out: that point is one of the negative's curve.

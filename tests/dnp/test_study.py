@@ -122,6 +122,7 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(tmp_path):
     dnp("ablate", "CFG(s)", "NegPrompt(s, evaluations=2)", *words, "--strengths", "1,2", "--out", out)
     records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     cells = {(r["guidance"], r["negative_prompt"], r["scale"], r["steps"]) for r in records if r["arm"] != "plain"}
+    assert {(r["scale"], r["steps"]) for r in records if r["arm"] == "plain"} == {(7.5, 2)}
     assert len(cells) == (1 + 2) * 2 * 2 and len(records) == 3 * (1 + len(cells))
     page = (out / "report.html").read_text()
     assert "contrast by scale s" in page and "contrast by steps" in page and "contrast by strength w" not in page
