@@ -18,7 +18,8 @@ dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5,1,2,6.5,7.5,1
 # the run of `make tables`.
 for share in 0.0 0.6; do
     out=$OUT/wrong-$share
-    dnp sweep --arms plain,dnp,dnp2,shuffled,universal --choose 5,7.5,10 --model build/wrong-$share $how --out "$out"
+    dnp sweep --arms plain,dnp,dnp2,shuffled,universal --strength 0.5 --dns "DNS(5)" --choose 5,7.5,10 \
+        --model build/wrong-$share $how --out "$out"
     dnp score "$out"
     dnp report "$out"
 done
