@@ -95,9 +95,9 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
     "--negative",
     default="auto",
     show_default=True,
-    metavar="auto|ask|none|universal|TEXT",
-    help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto), "
-    "you do (ask), nowhere (none: plain guidance only), the list that people use (universal), or a text.",
+    metavar="auto|on-the-way|ask|none|universal|TEXT",
+    help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto) or at the "
+    "picture itself on its way (on-the-way), you look (ask), nowhere (none: plain guidance only), the list that people use (universal), or a text.",
 )
 @click.option(
     "--guidance",
@@ -119,6 +119,7 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
 @click.option("--steps", type=click.IntRange(1), help="Of the plain and the final picture.")
 @click.option("--dns-steps", type=click.IntRange(1), help="Of the diffusion-negative picture.")
 @click.option("--captioner", metavar="DIR|HUB_ID", help="An image-to-text model of transformers, for --negative auto.")
+@click.option("--caption-steps", default="", metavar="N,N,…", help="For on-the-way: a quarter and half by default.")
 @click.option("--seed", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
 @click.option("--count", type=click.IntRange(1), help="How many pictures: seeds N, N+1, …")
 @click.option(
@@ -130,7 +131,7 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
 )
 @click.option("--device", help='Such as "cpu" or "cuda"; a GPU where there is one.')
 @click.option("--dtype", help="float32, bfloat16 or float16, of the network; what suits the device by default.")
-def generate_command(prompt: str, seed: str, count: int | None, **options: Any) -> None:
+def generate_command(prompt: str, seed: str, count: int | None, caption_steps: str, **options: Any) -> None:
     """Make pictures of PROMPT: plainly, its diffusion-negative, and with that one's caption as negative prompt.
 
     \b
@@ -139,7 +140,11 @@ def generate_command(prompt: str, seed: str, count: int | None, **options: Any) 
     """
     from dnp.generate import generate
 
-    options.update(say=lambda line: click.echo(line, err=True))
+    try:
+        at = [int(step) for step in _listed(caption_steps)]
+    except ValueError:
+        raise ValueError(f"--caption-steps {caption_steps!r} is no list of steps, as in 4,8") from None
+    options.update(say=lambda line: click.echo(line, err=True), caption_steps=at)
     generate(prompt, _seeds(seed, count), **options)
 
 
