@@ -97,7 +97,8 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
     show_default=True,
     metavar="auto|on-the-way|ask|none|universal|TEXT",
     help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto) or at the "
-    "picture itself on its way (on-the-way), you look (ask), nowhere (none: plain guidance only), the list that people use (universal), or a text.",
+    "picture itself on its way (on-the-way), you do (ask), "
+    "nowhere (none: plain guidance only), the list that people use (universal), or a text.",
 )
 @click.option(
     "--guidance",

@@ -110,11 +110,10 @@ def paint(
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
-        guided,
+        lambda x, sigma: guided(x, sigma, **conditions),  # looked up at each call: the hook may change them
         noise,
         sampling.sigmas(model.denoiser),
         sampler=sampling.sampler,
-        extra_args=conditions,
         seeds=seeds,
         progress=progress,
         hook=hook and partial(hook, guided, conditions),
