@@ -116,7 +116,7 @@ def paint(
         sampler=sampling.sampler,
         seeds=seeds,
         progress=progress,
-        hook=hook and partial(hook, guided, conditions),
+        hook=None if hook is None else partial(hook, guided, conditions),
     )
     return model.decode(latents), guided.evaluations
 
