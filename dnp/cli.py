@@ -103,9 +103,10 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
     "--negative",
     default="auto",
     show_default=True,
-    metavar="auto|ask|none|universal|TEXT",
-    help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto), "
-    "you do (ask), nowhere (none: plain guidance only), the list that people use (universal), or a text.",
+    metavar="auto|on-the-way|ask|none|universal|TEXT",
+    help="Where the negative prompt comes from: a captioner looks at the diffusion-negative picture (auto) or at the "
+    "picture itself on its way (on-the-way), you do (ask), "
+    "nowhere (none: plain guidance only), the list that people use (universal), or a text.",
 )
 @click.option(
     "--guidance",
@@ -132,6 +133,7 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
     help="For --negative auto: an image-to-text model of transformers, or one at an OpenAI-compatible address (also "
     "from OPENAI_BASE_URL; the key from OPENAI_API_KEY).",
 )
+@click.option("--caption-steps", default="", metavar="N,N,…", help="For on-the-way: a quarter and half by default.")
 @click.option("--seed", default="0", show_default=True, metavar="N|A-B", help="A seed, or a range of them.")
 @click.option("--count", type=click.IntRange(1), help="How many pictures: seeds N, N+1, …")
 @click.option(
@@ -160,7 +162,9 @@ def _numbers(text: str, kind: type = float) -> list[Any]:
 )
 @click.option("--cpu-offload", is_flag=True, help="Keep each network on the GPU only while it is needed.")
 @click.option("--allow-pickle", is_flag=True, help="Read weights from pickled files too, nothing else of them.")
-def generate_command(prompt: str, seed: str, count: int | None, size: str | None, **options: Any) -> None:
+def generate_command(
+    prompt: str, seed: str, count: int | None, size: str | None, caption_steps: str, **options: Any
+) -> None:
     """Make pictures of PROMPT: plainly, its diffusion-negative, and with that one's caption as negative prompt.
 
     \b
@@ -174,7 +178,11 @@ def generate_command(prompt: str, seed: str, count: int | None, size: str | None
     options["loading"] = {
         name: value for name, value in loading.items() if value not in (None, ()) and value is not False
     }
-    options.update(say=lambda line: click.echo(line, err=True))
+    try:
+        at = [int(step) for step in _listed(caption_steps)]
+    except ValueError:
+        raise ValueError(f"--caption-steps {caption_steps!r} is no list of steps, as in 4,8") from None
+    options.update(say=lambda line: click.echo(line, err=True), caption_steps=at)
     generate(prompt, _seeds(seed, count), **options)
 
 

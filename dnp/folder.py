@@ -120,6 +120,10 @@ def _short(value: Any) -> str:
     return text if len(text := repr(value)) <= 80 else text[:77] + "..."
 
 
+def _steps(result: Result) -> list[dict[str, Any]]:
+    return [{"step": step, "caption": c.raw, "negative_prompt": c.used} for step, c in result.on_the_way.items()]
+
+
 class RunFolder:
     """Where one run's results go.
 
@@ -186,6 +190,7 @@ class RunFolder:
             "negative_prompt": result.caption.used if with_negative and result.caption else "",
             "caption": result.caption.raw if result.caption and arm != "plain" else "",
             "captioner": s["captioner"],
+            **({"captions_on_the_way": _steps(result)} if arm == "dnp" and result.on_the_way else {}),
             "model": s["model"],
             "sampler": s["sampler"],
             "schedule": s["schedule"],

@@ -23,6 +23,7 @@ def generate(
     *,
     model: str = "embedded",
     negative: str = "auto",
+    caption_steps: Sequence[int] = (),
     device: str | None = None,
     dtype: str | None = None,
     loading: Mapping[str, Any] | None = None,
@@ -32,7 +33,8 @@ def generate(
     """Make what is missing of a run, and its contact sheet.
 
     Args:
-        negative: "auto", "ask", "none", "universal" or a text.
+        negative: "auto", "on-the-way", "ask", "none", "universal" or a text.
+        caption_steps: Where "on-the-way" captions; after a quarter and half of the steps by default.
         loading: Of `StableDiffusion`, its other options.
         say: Takes warnings and what was made, a line each.
         options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
@@ -52,7 +54,7 @@ def generate(
     plain, final, dns = (parse(text, s=how.scale, w=how.strength) for text in ("CFG(s)", how.guidance, how.dns))
     if negative == "none" and "guidance" in given:
         plain = final  # the one formula that was asked for, with no negative to compare with
-    written = [] if negative in ("auto", "ask", "none", "universal") else [negative]
+    written = [] if negative in ("auto", "on-the-way", "ask", "none", "universal") else [negative]
     for text in [prompt, *written]:
         for warning in loaded.warnings(text):
             say(f"warning: {warning}")
@@ -61,7 +63,10 @@ def generate(
     for walk in (sampling, dns_sampling):
         walk.sigmas(loaded.denoiser)  # which refuses more steps than there are, before anything is made
     captioner = _captioner(negative, how, loaded)
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling)
+    if caption_steps and negative != "on-the-way":
+        raise DNPError("steps to caption at are for --negative on-the-way: leave --caption-steps out, or give both")
+    at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at)
     settings = {
         "prompt": prompt,
         "negative": negative,
@@ -77,6 +82,7 @@ def generate(
         "dns_steps": how.dns_steps,
         "captioner": captioner.name if captioner else "none",
         "dtype": str(loaded.dtype).removeprefix("torch."),
+        **({} if at is None else {"caption_steps": at}),
     }
     if loaded.options:
         settings["model_options"] = loaded.options
@@ -111,7 +117,7 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
         return Person()
     if negative == "universal":
         return Universal([how.universal]) if how.universal else Universal()
-    if negative != "auto":
+    if negative not in ("auto", "on-the-way"):
         usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
     return captioner_of(model, how.captioner)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, overload
 
 from PIL import Image
@@ -18,6 +19,7 @@ import samplers
 from captioning import Caption, Captioner, Fixed, Universal, usable
 from dnp.errors import DNPError
 from dnp.model import TextToImage
+from dnp.ontheway import OnTheWay
 from guidance import CFG, DNS, Guidance, NegPrompt
 from samplers.errors import lookup
 from samplers.progress import ticker
@@ -53,6 +55,7 @@ class Result:
         images: "plain": what plain guidance makes of the prompt; "dns": what the model thinks least like it (where
             the negative prompt comes from a picture); "dnp": what guidance makes of (prompt, negative).
         caption: The negative prompt, as captioned and as used; None without one.
+        on_the_way: Step → caption, where the negative prompt was captioned on the way; `caption` is the last.
         evaluations: Denoiser evaluations of each picture.
         seconds: Of each picture and of the "caption": this result's share of its batch.
     """
@@ -61,6 +64,7 @@ class Result:
     seed: int
     images: dict[str, Image.Image] = field(default_factory=dict)
     caption: Caption | None = None
+    on_the_way: dict[int, Caption] = field(default_factory=dict)
     evaluations: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -84,12 +88,14 @@ def paint(
     seeds: Sequence[int],
     sampling: Sampling,
     progress: samplers.Progress = False,
+    hook: OnTheWay | None = None,
 ) -> tuple[list[Image.Image], int]:
     r"""Pictures of B prompts from B seeds under a guidance.
 
     Args:
         prompts: name of a condition → its B texts; a guidance takes those that it names. "empty" is the text ""
             (the encoding of an empty prompt, not a zero embedding) unless given.
+        hook: Captions a negative prompt on the way.
 
     Returns:
         The B pictures, and the number of denoiser evaluations that each took.
@@ -104,13 +110,13 @@ def paint(
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
-        guided,
+        lambda x, sigma: guided(x, sigma, **conditions),  # looked up at each call: the hook may change them
         noise,
         sampling.sigmas(model.denoiser),
         sampler=sampling.sampler,
-        extra_args=conditions,
         seeds=seeds,
         progress=progress,
+        hook=None if hook is None else partial(hook, guided, conditions),
     )
     return model.decode(latents), guided.evaluations
 
@@ -128,6 +134,7 @@ class DNP:
     2. Its caption is the negative prompt :math:`n^*`.
     3. The prompt again, from the same noise, guided by :math:`(p, n^*)` (eq. 4).
 
+    With `at`, the caption is not of the diffusion-negative but of the picture on its way, at these steps.
     With a `captioning.Fixed` or `Universal` text as the captioner, plain negative prompting, the first step is spared.
 
     Args:
@@ -138,6 +145,7 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
+        at: Steps before which the negative prompt is captioned on the way: see `dnp.ontheway`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
 
     Raises:
@@ -151,12 +159,16 @@ class DNP:
     plain: Guidance = field(default_factory=lambda: CFG(7.5))
     sampling: Sampling = field(default_factory=Sampling)
     dns_sampling: Sampling | None = None
+    at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)
 
     def __post_init__(self) -> None:
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
         _check_names(self.guidance, ("prompt", "empty", "negative"))
+        if wrong := [step for step in self.at or () if not 0 <= step < self.sampling.steps]:
+            last = self.sampling.steps - 1
+            raise DNPError(f"there is no step {wrong[0]} to caption at: the steps go from 0 to {last}")
 
     @overload
     def __call__(self, prompt: str, seed: int = 0) -> Result: ...
@@ -196,6 +208,14 @@ class DNP:
         self._paint(results, "plain", self.plain, texts, self.sampling)
         if self.captioner is None:
             return
+        if self.at is not None:
+            hook = OnTheWay(self.model, self.captioner, self.at)
+            texts["negative"] = [""] * len(results)
+            self._paint(results, "dnp", self.guidance, texts, self.sampling, hook)
+            for place, result in enumerate(results):
+                result.on_the_way = {step: captions[place] for step, captions in hook.captions.items()}
+                result.caption = next(reversed(result.on_the_way.values()), None)
+            return
         if not isinstance(self.captioner, (Fixed, Universal)):  # these look at no picture: none to make for them
             self._paint(results, "dns", self.dns, texts, self.dns_sampling or self.sampling)
         self._caption(results, self.captioner)
@@ -209,12 +229,13 @@ class DNP:
         guidance: Guidance,
         texts: dict[str, list[str]],
         sampling: Sampling,
+        hook: OnTheWay | None = None,
     ) -> None:
         if all(stage in result.images for result in results):
             return
         start = time.perf_counter()
         seeds = [result.seed for result in results]
-        images, evaluations = paint(self.model, guidance, texts, seeds, sampling, self.progress(stage))
+        images, evaluations = paint(self.model, guidance, texts, seeds, sampling, self.progress(stage), hook)
         for result, image in zip(results, images, strict=True):
             result.images[stage] = image
             result.evaluations[stage] = evaluations

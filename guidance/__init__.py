@@ -30,7 +30,7 @@ from .errors import GuidanceError
 from .evaluator import Evaluator
 from .formula import Direction, Formula, Linear, prediction
 from .improper import ImproperNegative
-from .interval import Interval
+from .interval import Interval, bounds
 from .negprompt import NegPrompt
 from .parsing import from_json, parse, strategies
 from .perpneg import PerpNeg
@@ -73,6 +73,7 @@ __all__ = [
     "Scale",
     "StepScale",
     "Trace",
+    "bounds",
     "from_json",
     "parse",
     "prediction",

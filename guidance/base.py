@@ -121,7 +121,7 @@ class Guidance(ABC):
         aliases = Conditions(conditions).aliases
         memory, count = Memory(), 0
         x = torch.linspace(-1, 1, self.samples * 64).view(self.samples, 1, 8, 8)
-        for sigma in torch.as_tensor(sigmas).flatten():
+        for sigma in torch.as_tensor(sigmas).flatten() + 0.0:  # whole numbers too are noise levels
             if sigma > 0:
                 counter = _Counter(aliases, memory)
                 self.denoised(counter, x.to(sigma.device), sigma.expand(self.samples))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Execution = Literal["batched", "sequential"] | int
 Trace = Callable[[Tensor, Mapping[str, Tensor], Tensor], Any]
+# How far outside the denoiser's own noise levels one may be: a sampler's churn raises them by up to 1.42.
+_OUTSIDE = 1.5
 
 
 class GuidedDenoiser(Wrapper):
@@ -34,6 +36,9 @@ class GuidedDenoiser(Wrapper):
 
     Stacked conditions are kept until a tensor is replaced or changed in place. Tensors made in inference mode
     do not say when they change, and are stacked at each call.
+
+    k-diffusion's discrete denoisers clamp a noise level that they do not know, and predict for another one without a
+    word. Where the denoiser has a `sigma_min` or `sigma_max`, one more than 1.5 times outside is an error here.
 
     Args:
         inner_model: The denoiser, called with :math:`x` :math:`(N, ...)`, :math:`\sigma` :math:`(N)` and the
@@ -71,6 +76,10 @@ class GuidedDenoiser(Wrapper):
         self.execution = execution
         self.trace = trace
         self._cache: tuple[Any, Conditions] | None = None
+        ends = (getattr(inner_model, name, None) for name in ("sigma_min", "sigma_max"))
+        self._low, self._high = (
+            default if end is None else float(end) for end, default in zip(ends, (0, torch.inf), strict=True)
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -95,10 +104,16 @@ class GuidedDenoiser(Wrapper):
 
         Raises:
             GuidanceError: Where a condition is missing or malformed, a batch size differs, a per-sample scale
-                does not fit, or a prediction is not finite.
+                does not fit, a noise level is none of the denoiser's, or a prediction is not finite.
         """
         if sigma.shape != x.shape[:1]:
             raise GuidanceError(f"sigma has the shape {tuple(sigma.shape)}, but x has {len(x)} samples")
+        outside = (sigma < self._low / _OUTSIDE) | (sigma > self._high * _OUTSIDE)
+        if outside.any():
+            raise GuidanceError(
+                f"sigma {sigma[outside][0].item():g} is outside the denoiser's noise levels, "
+                f"{self._low:.3g} to {self._high:.3g}: make the schedule from its own, such as model.get_sigmas(30)"
+            )
         call = _Call(self, self._conditions(conditions, len(x)))
         denoised = self.guidance.denoised(call, x, sigma)
         # One pass where all is well; a sum can be infinite though its terms are not.

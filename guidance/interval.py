@@ -2,6 +2,7 @@ r"""Guidance at some noise levels only."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ class Interval(Guidance):
 
     It is the whole guidance that stops, not the weight of a part of it: a tool that drops only the negative
     prompt there is left with :math:`s \, \epsilon_p`. Use a :class:`StepScale` for a part.
+
+    In fractions of the steps: ``Interval(CFG(7.5), *bounds(sigmas, 0.2, 0.8))``.
 
     Args:
         guidance: What holds within the bounds.
@@ -59,3 +62,28 @@ class Interval(Guidance):
             lambda: self.guidance.denoised(evaluate, x, sigma),
             lambda: prediction("prompt").denoised(evaluate, x, sigma),
         )
+
+
+def bounds(sigmas: Tensor | Sequence[float], start: float = 0, stop: float = 1) -> tuple[float, float | None]:
+    r"""The noise levels :math:`\sigma_\text{low}, \sigma_\text{high}` of a part of the steps.
+
+    Of :math:`N` steps those from :math:`\lfloor N \cdot \text{start} \rfloor` to before
+    :math:`\lfloor N \cdot \text{stop} \rfloor`, as diffusers' guiders count them. A bound lies halfway, in
+    :math:`\ln \sigma`, between two levels, so that rounding moves no step across it. A denoiser sees no step, hence
+    the schedule is needed here; `high` is also where a :class:`StepScale` has its step after `start`.
+
+    Args:
+        sigmas: The noise levels of the schedule :math:`(N + 1)`; a zero at its end is no step.
+        start: Where it begins, a fraction of the steps.
+        stop: Where it ends.
+
+    Raises:
+        GuidanceError: Where the fractions are not in order from 0 to 1, or hold no step.
+    """
+    levels = torch.as_tensor(sigmas, dtype=torch.float64).flatten()
+    steps = len(levels) - 1
+    first, last = int(start * steps), int(stop * steps)
+    if not 0 <= start < stop <= 1 or first == last:
+        raise GuidanceError(f"from {start} to {stop} of {steps} steps there is none: give fractions from 0 to 1")
+    between = (levels[1:] * levels[:-1]).sqrt()
+    return (0.0 if last == steps else float(between[last - 1])), (float(between[first - 1]) if first else None)

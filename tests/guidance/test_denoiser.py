@@ -314,6 +314,14 @@ def test_errors_name_what_is_wrong(net):
     refused("though its parts are", lambda: big(x, sigma, **conditions))
     refused(r"returned tuple", lambda: CFG(2).wrap(lambda x, s, **k: (x,))(x, sigma, **conditions))
     refused(r"returned \(3,\)", lambda: CFG(1).wrap(lambda x, s, **k: s)(x, sigma, **conditions))
+    net.sigma_max = 5.0
+    clamped = CFG(2).wrap(net)
+    refused(
+        r"sigma 0.06 is outside the denoiser's noise levels, 0.1 to 5: make",
+        lambda: clamped(x, sigma * 0 + 0.06, **some, negative=some["prompt"]),
+    )
+    refused("sigma 8 is outside", lambda: clamped(x, torch.tensor([1.0, 8.0, 1.0]), **some))
+    clamped(x, torch.tensor([0.099, 5.01, 7.0]), **some)  # rounding, and what a sampler's churn adds
     for execution in (0, -1, True, "fast", 1.5, None):
         refused("execution is", lambda e=execution: CFG(2).wrap(net, e))
     refused("a denoiser is called as", lambda: CFG(2).wrap(None))

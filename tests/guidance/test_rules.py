@@ -27,6 +27,7 @@ from guidance import (
     PerpNeg,
     Rescale,
     StepScale,
+    bounds,
     parse,
     prediction,
 )
@@ -224,6 +225,8 @@ def fraction(sigma):
 RULES = [
     (Composable(cat=7.5, prompt=3, weak=-2), lambda one, kept: one("empty") + 7.5 * (one("cat") - one("empty"))
      + 3 * (one("prompt") - one("empty")) - 2 * (one("weak") - one("empty"))),
+    # Weights that sum to zero are divided by nothing.
+    (Composable(cat=2, weak=-2), lambda one, kept: one("empty") + 2 * (one("cat") - one("weak"))),
     (DualCFG(5, 2), lambda one, kept: one("empty") + 2 * (one("middle") - one("empty"))
      + 5 * (one("prompt") - one("middle"))),
     (Autoguidance(2.5), lambda one, kept: one("weak") + 2.5 * (one("prompt") - one("weak"))),
@@ -354,6 +357,22 @@ def test_against_diffusers():
         sigma = torch.full((3,), level)
         expected = theirs.forward(*(denoiser(x, sigma, **conditions[name]) for name in ("prompt", "empty"))).pred
         torch.testing.assert_close(model(x, sigma, **conditions), expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0.2, 0.8), (0, 0.25), (0.34, 0.5), (0.95, 1)])
+def test_fractions_of_the_steps_are_those_of_diffusers(start, stop):
+    guiders = pytest.importorskip("diffusers.guiders")
+    sigmas = [10.0 * 0.8**i for i in range(20)] + [0.0]
+    theirs = guiders.ClassifierFreeGuidance(guidance_scale=7.5, start=start, stop=stop)
+    low, high = bounds(sigmas, start, stop)
+    guidance, late = Interval(CFG(7.5), low, high), CFG(StepScale(1, 7.5, high or 100))
+    for step, sigma in enumerate(sigmas[:-1]):
+        theirs.set_state(step, 20, torch.tensor(0))
+        assert guidance.evaluations([sigma]) == theirs.num_conditions
+        assert late.evaluations([sigma]) == (2 if step >= int(start * 20) else 1)
+    assert parse(str(guidance)) == guidance
+    with pytest.raises(GuidanceError, match="from 0.5 to 0.51 of 20 steps there is none"):
+        bounds(sigmas, 0.5, 0.51)
 
 
 def test_predictions_that_are_the_same_divide_by_nothing():

@@ -3,6 +3,7 @@ r"""Any guidance in any stack: text, names and cost; and where diffusion-negativ
 import copy
 import json
 import pickle
+from pathlib import Path
 
 import k_diffusion as K
 import pytest
@@ -236,3 +237,8 @@ def test_diffusion_negatives_stay_near_the_data_and_improper_ones_do_not():
     assert far.min() > 100 * STD
     prompted, far = ends(DynamicNegative(0, prior=1 / 3, temperature=1).rename(negative="prompt"))
     assert prompted < 0.2 and far.quantile(0.9) < 5 * STD
+
+
+def test_the_table_of_rules_has_them_all():
+    table = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    assert [name for name in strategies().keys() - {"Renamed"} if f"`{name}(" not in table] == []
