@@ -127,6 +127,11 @@ def locate(name: str) -> Path:
             )
         )
     except Exception as error:  # the hub's client has many kinds of errors, and no base class of them
+        if type(error).__name__ in ("GatedRepoError", "RepositoryNotFoundError"):
+            raise DNPError(
+                f"the hub gives {name!r} only to those who are logged in and were granted it, if there is one: "
+                "accept its terms on its page, then log in with `hf auth login` or set HF_TOKEN"
+            ) from None
         raise DNPError(
             f"{name!r} is neither a directory here nor to be had from the hub "
             f"({first_line(error)}): download it elsewhere and give its directory"

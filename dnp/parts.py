@@ -81,17 +81,21 @@ def from_directory(folder: Path, dtype: torch.dtype, pickle: bool = False) -> Pa
             raise DNPError(
                 f"{str(folder)!r} is no Stable Diffusion in diffusers' format: there is no {name}/ in it{kind}"
             )
+    scheduler = load(DDIMScheduler, folder / "scheduler")
+    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name")
+    if str(kind).startswith(("EDM", "FlowMatch")):
+        raise DNPError(f"{folder / 'scheduler'}: the noise levels of {kind} are not Stable Diffusion's: use another")
     suffixes = ["", "_2"] if (folder / "text_encoder_2").is_dir() else [""]
-    kinds = [CLIPTextModel, CLIPTextModelWithProjection]
+    texts = [CLIPTextModel, CLIPTextModelWithProjection]
     return Parts(
         [load(CLIPTokenizer, folder / f"tokenizer{suffix}") for suffix in suffixes],
         [
-            load_network(kind, folder / f"text_encoder{suffix}", dtype, pickle)
-            for kind, suffix in zip(kinds, suffixes, strict=False)
+            load_network(text, folder / f"text_encoder{suffix}", dtype, pickle)
+            for text, suffix in zip(texts, suffixes, strict=False)
         ],
         load_network(UNet2DConditionModel, folder / "unet", dtype, pickle),
         load_network(AutoencoderKL, folder / "vae", torch.float32, pickle),
-        load(DDIMScheduler, folder / "scheduler"),
+        scheduler,
         len(suffixes) == 2 and about.get("force_zeros_for_empty_prompt", True),
     )
 

@@ -167,6 +167,8 @@ class StableDiffusion:
             x = self.autoencoder.decode(z / self.autoencoder.config.scaling_factor, return_dict=False)[0][0]
             pixels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
             images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
+        for hook in self._hooks:
+            hook.offload()
         return images
 
     def warnings(self, prompt: str) -> list[str]:

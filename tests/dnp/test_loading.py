@@ -2,6 +2,8 @@
 
 import json
 
+import httpx
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -136,6 +138,49 @@ def test_a_hub_name_without_a_network(capfd):
     refused(
         capfd, "'nobody/nothing-at-all'", "download it elsewhere and give its directory", name="nobody/nothing-at-all"
     )
+
+
+def test_a_hub_name_that_needs_a_token(capfd, monkeypatch):
+    def gated(*_, **__):
+        response = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co/some/model"))
+        raise huggingface_hub.errors.GatedRepoError("403 Client Error", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
+    refused(capfd, "'some/model'", "`hf auth login` or set HF_TOKEN", name="some/model")
+
+
+def test_pickled_weights_that_are_asked_for(copy, embedded):
+    weights = next((copy / "unet").glob("*.safetensors"))
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    model = StableDiffusion(str(copy), "cpu", allow_pickle=True)
+    assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), embedded.unet.parameters(), strict=True))
+
+
+def test_models_of_other_families(copy, capfd, replaced):
+    change(copy / "model_index.json", replaced, _class_name="StableDiffusion3Pipeline")
+    (copy / "unet").rename(copy / "transformer")
+    refused(capfd, copy, "there is no unet/ in it (model_index.json says StableDiffusion3Pipeline)", name=str(copy))
+
+
+def test_noise_levels_of_another_kind(copy, capfd, replaced):
+    change(copy / "scheduler/scheduler_config.json", replaced, _class_name="EDMEulerScheduler")
+    refused(capfd, copy / "scheduler", "the noise levels of EDMEulerScheduler are not", name=str(copy))
+
+
+def test_offloading_changes_nothing(embedded):
+    model = StableDiffusion("embedded", "cpu", cpu_offload=True)
+    (ours,), _ = paint(model, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    (theirs,), _ = paint(embedded, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_offloading_leaves_nothing_on_the_gpu():
+    model = StableDiffusion("embedded", "cuda", cpu_offload=True)
+    paint(model, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    for part in (model.text_encoder, model.unet, model.autoencoder):
+        assert {weight.device.type for weight in part.parameters()} == {"cpu"}
 
 
 def test_devices_and_dtypes(capfd):

@@ -1,14 +1,18 @@
 """Checkpoints in one file, in the original layout, against the directory of the same weights."""
 
+import json
 import random
 
 import clip
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers.loaders import single_file_utils as diffusers_
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dnp import DNPError, Sampling
+from dnp.cli import main
 from dnp.single_file import tokenizer
 from dnp.stable_diffusion import StableDiffusion
 from guidance import CFG
@@ -199,6 +203,30 @@ def test_an_inpainting_model(original):
 
     with pytest.raises(DNPError, match="is a model for inpainting, whose network takes 9 channels"):
         StableDiffusion(str(original("1", wider)), "cpu")
+
+
+def test_generate_from_a_file(original, tmp_path):
+    path, out = original("XL"), tmp_path / "out"
+    arguments = ["generate", "a cat", "--model", str(path), "--device", "cpu", "--steps", "1", "--size", "24x16"]
+    arguments += ["--negative", "a dog", "--out", str(out)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    records = [json.loads(line) for line in (out / "manifest.jsonl").read_text("utf-8").splitlines()]
+    assert [record["arm"] for record in records] == ["plain", "dnp"]
+    for record in records:
+        assert (record["width"], record["height"], record["model"]) == (24, 16, str(path))
+        assert record["model_options"] == {"empty": "zeros", "size": "24x16"} and record["peak_mib"] > 100
+        with Image.open(out / record["path"]) as image:
+            assert image.size == (24, 16)
+    for options, message in (
+        (["--size", "24x15"], "the size 24x15 does not fit the model: give multiples of 2"),
+        (["--size", "24"], "--size '24' is no width and height: write --size 768x512"),
+        (["--size", "24x16", "--empty", "encoded"], "holds another run (model_options is"),
+        (["--lora", "no.safetensors:0.5"], "there is no LoRA file 'no.safetensors'"),
+    ):
+        result = CliRunner().invoke(main, [*arguments, *options])
+        (line,) = result.stderr.splitlines()
+        assert result.exit_code == 2 and line.startswith("dnp: ") and message in line, line
 
 
 def test_the_tokenizer_is_openai_s():
