@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import samplers
 from dnp.errors import DNPError
-from dnp.model import EMBEDDED
 from dnp.recipe import Sampling, paint
 from dnp.stable_diffusion import StableDiffusion
 from dnp.timing import interleave, ratio
@@ -169,50 +168,7 @@ def _folder(model: str, random: str | None) -> Iterator[str]:
         yield model
         return
     with tempfile.TemporaryDirectory() as folder:
-        _write_sd15(Path(folder))
+        from dnp.fullsize import write
+
+        write(Path(folder))
         yield folder
-
-
-def _write_sd15(folder: Path) -> None:
-    """Stable Diffusion 1.5's architecture in diffusers' format, its weights random and in float16 (2 GiB), its
-    tokenizer the embedded model's."""
-    import diffusers
-    import transformers
-
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer", model_max_length=77)
-    text = transformers.CLIPTextConfig(
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        projection_dim=768,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float16)
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            pipeline = diffusers.StableDiffusionPipeline(
-                vae=diffusers.AutoencoderKL(
-                    down_block_types=("DownEncoderBlock2D",) * 4,
-                    up_block_types=("UpDecoderBlock2D",) * 4,
-                    block_out_channels=(128, 256, 512, 512),
-                    layers_per_block=2,
-                    sample_size=512,
-                ),
-                text_encoder=transformers.CLIPTextModel(text),
-                tokenizer=tokenizer,
-                unet=diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
-                scheduler=diffusers.DDIMScheduler.from_config(
-                    diffusers.DDIMScheduler.load_config(EMBEDDED / "scheduler")
-                ),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-    finally:
-        torch.set_default_dtype(usual)
-    pipeline.save_pretrained(folder)
