@@ -133,7 +133,8 @@ def captioner_of(model: StableDiffusion, name: str | None = None) -> Captioner:
     if name.startswith("openai:"):
         return Endpoint.at(name)
     beside = model.folder / name  # the embedded model's captioner comes with it
-    captioner = Transformers(beside if beside.is_dir() else name, device=model.device)
+    found = beside if beside.is_dir() else name
+    captioner = Transformers(found, device=model.device, cpu_offload=model.cpu_offload)
     if beside.is_dir():  # a name that means the same on any machine
         captioner.name = f"{model.name}/{name}"
     return captioner

@@ -112,17 +112,20 @@ class StableDiffusion:
             from dnp.control import Controlled, load_controlnet, read_control
 
             network = Controlled(self.unet, load_controlnet(controlnet, parts, self.dtype, allow_pickle), control_scale)
-            networks.insert(-1, network.controlnet)
+            networks.insert(-2, network.controlnet)
             self.control = read_control(control_image, self.width, self.height).to(self.device, self.dtype)
             digest = sha256(Path(control_image).read_bytes()).hexdigest()
             self.options["controlnet"] = {"name": controlnet, "scale": control_scale, "image_sha256": digest}
+        self.cpu_offload = cpu_offload
         self._hooks: list[Any] = []
         for part in networks:
             part.requires_grad_(False).eval()
             if cpu_offload:
                 from accelerate import cpu_offload_with_hook
 
-                self._hooks.append(cpu_offload_with_hook(part, self.device)[1])
+                # What came before leaves the device, but a U-Net and its ControlNet take turns at every step
+                before = None if part is self.unet and self.control is not None else self._hooks[-1:]
+                self._hooks.append(cpu_offload_with_hook(part, self.device, *(before or []))[1])
             else:
                 part.to(self.device)
         self.denoiser = self._denoiser(network, parts.scheduler, prediction)
