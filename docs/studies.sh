@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs behind docs/ablations.md and docs/when.md, after `make tables`. Stopped, it goes on where it was.
+# The runs behind docs/ablations.md and docs/when.md. Stopped, it goes on where it was.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
@@ -14,14 +14,10 @@ dnp ablate "CFG(s)" "NegPrompt(s, strength=0.5)" "NegPrompt(s, evaluations=2)" "
 dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5,1,2,6.5,7.5,10 --negatives auto,shuffled,universal \
     $how --out $OUT/strength
 
-# Models: the last training with right captions only, and with 60 % of wrong ones. The embedded one's, with 30 %, is
-# the run of `make tables`.
+# Models: the last training with right captions only, and with 60 % of wrong ones (the embedded one's has 30 %)
 for share in 0.0 0.6; do
-    out=$OUT/wrong-$share
-    dnp sweep --arms plain,dnp,dnp2,shuffled,universal --strength 0.5 --dns "DNS(5)" --choose 5,7.5,10 \
-        --model build/wrong-$share $how --out "$out"
-    dnp score "$out"
-    dnp report "$out"
+    dnp ablate "CFG(s)" "NegPrompt(s, strength=0.5)" "NegPrompt(s, evaluations=2)" --strengths 0.5 --dns "DNS(5)" \
+        --scales 5,7.5 --model build/wrong-$share $how --out $OUT/wrong-$share
 done
 
 # When: from a noise level on down to the end, and from the beginning down to one
@@ -39,4 +35,4 @@ dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5 $how --dns-st
 dnp ablate "NegPrompt(s, strength=w)" --scales 7.5 --strengths 0.5 --dns "DNS(1)" --dns "DNS(3)" --dns "DNS(7.5)" \
     --dns "DNS(15)" $how --out $OUT/dns-scale
 
-python docs/figures/studies.py "$OUT" out/tables
+python docs/figures/studies.py "$OUT"

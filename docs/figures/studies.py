@@ -1,6 +1,6 @@
 """Draws docs/figures/*.png of docs/ablations.md and docs/when.md from the runs that docs/studies.sh made.
 
-python docs/figures/studies.py out/studies out/tables
+python docs/figures/studies.py out/studies
 """
 
 import re
@@ -86,7 +86,7 @@ def arms_of(found: Results) -> list[dict]:
     return [about for about in found.settings["arms"] if about["name"] != found.baseline]
 
 
-def main(folder: Path, tables: Path) -> None:
+def main(folder: Path) -> None:
     def run(name: str) -> Results:
         return results(folder / name)
 
@@ -97,12 +97,16 @@ def main(folder: Path, tables: Path) -> None:
     windows, captions = run("windows"), run("captions")
     forest([(f"{short(a['guidance'])}, {a['negative']}", windows, a["name"]) for a in arms_of(windows)], "windows")
     forest([(f"{a['negative']}, w = {a['strength']:g}", captions, a["name"]) for a in arms_of(captions)], "captions")
-    models = {"0 %": folder / "wrong-0.0", "30 %, the embedded model": tables, "60 %": folder / "wrong-0.6"}
-    rows = []
-    for share, path in models.items():
-        found = results(path)
-        rows += [(f"{share}: {a['name']}, s = {a['scale']:g}", found, a["name"]) for a in arms_of(found)]
-    forest(rows, "models")
+    models = {"0 %": run("wrong-0.0"), "30 %, the embedded model": run("formulations"), "60 %": run("wrong-0.6")}
+    forest(
+        [
+            (f"{share}: {a['guidance']}, s = {a['scale']:g}", found, a["name"])
+            for share, found in models.items()
+            for a in arms_of(found)
+            if a["scale"] < 10 and "ANSWER" not in a["guidance"] and "evaluations=3" not in a["guidance"]
+        ],
+        "models",
+    )
     for name in ("formulations", "strength", "windows", "captions", "dns-steps", "dns-scale", "wrong-0.0", "wrong-0.6"):
         print(f"\n{name}: evaluations, both right, CLIP cosine of the worse thing; differences to plain")
         found = run(name)
@@ -122,4 +126,4 @@ def table(found: Results, about: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))
