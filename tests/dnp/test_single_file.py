@@ -141,7 +141,7 @@ def test_sizes_of_the_families_and_predictions_that_weights_do_not_show(original
         model = StableDiffusion(str(path), "cpu", **options)
         return type(model.denoiser).__name__, model.shape[1]
 
-    eps, v = "DiscreteEpsDDPMDenoiser", "DiscreteVDDPMDenoiser"
+    eps, v = "EpsDenoiser", "VDenoiser"
     two = original("2")
     assert kind(original("1")) == (eps, 64)
     assert kind(two) == (v, 96) and kind(two, prediction="epsilon") == (eps, 64)
