@@ -53,7 +53,7 @@ class Defaults:
     """How a model is best sampled. A directory may say so in a file `dnp.json`, as the embedded model's does.
 
     The paper does not state its settings. The values here are Attend-and-Excite's for Stable Diffusion 1.4 (50 steps,
-    scale 7.5), a natural guess, with the paper's negative prompt of three evaluations (eq. 4, strength w = scale s). The
+    scale 7.5), a natural guess, with the paper's negative prompt of three evaluations (eq. 4, w = s). The
     diffusion-negative picture takes half the steps, which cost no adherence on the embedded model (its card).
     """
 
