@@ -64,7 +64,9 @@ def test_generate_keeps_what_was_made_and_goes_on(answers, tmp_path, monkeypatch
     generate(tmp_path / "out", captioner)
     assert len(painted) == 1  # the last picture
     assert pictures(tmp_path / "out") == pictures(tmp_path / "whole")
-    found, meant = ([dict(r, seconds=0, category="") for r in lines(tmp_path / name)] for name in ("out", "whole"))
+    found, meant = (
+        [dict(r, seconds=0, peak_mib=0, category="") for r in lines(tmp_path / name)] for name in ("out", "whole")
+    )
     assert found == meant
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
