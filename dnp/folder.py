@@ -22,7 +22,7 @@ from dnp.errors import DNPError
 from dnp.memory import peak_memory
 from dnp.recipe import Result
 from dnp.sheet import Cell, sheet
-from eval.manifest import read_manifest, write_whole
+from eval.manifest import pictures, read_manifest, write_whole
 
 _SHEET_ROWS = 16
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
@@ -150,15 +150,11 @@ class RunFolder:
     def begun(self, prompt: str, seed: int) -> Result:
         """What is there of a seed that lacks its last picture: its captioner failed."""
         result = Result(prompt, seed)
-        for record in self.records:
-            path, arm = self.path / record["path"], record["arm"]
-            if record["seed"] != seed or arm == "dnp" or not path.is_file():
-                continue
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() == record["sha256"]:
-                with Image.open(io.BytesIO(data)) as image:
-                    result.images[arm] = image.convert("RGB")
-                result.evaluations[arm], result.seconds[arm] = record["evaluations"], record["seconds"]
+        made = [record for record in self.records if record["seed"] == seed and record["arm"] != "dnp"]
+        for record, image in pictures(self.path, made, problems=[]):  # what is lost or changed is made again
+            arm = record["arm"]
+            result.images[arm] = image
+            result.evaluations[arm], result.seconds[arm] = record["evaluations"], record["seconds"]
         return result
 
     def add(self, results: Iterable[Result]) -> None:

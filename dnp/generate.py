@@ -46,6 +46,8 @@ def generate(
         raise DNPError("the prompt is empty: say what the picture should show")
     if not negative.strip():
         raise DNPError("the negative prompt is empty: --negative none makes plain pictures only")
+    if caption_steps and negative != "on-the-way":
+        raise DNPError("steps to caption at are for --negative on-the-way: leave --caption-steps out, or give both")
     loaded = StableDiffusion(model, device, dtype, **loading or {})
     given = {key: value for key, value in options.items() if value is not None}
     how = replace(loaded.defaults, **given)
@@ -63,8 +65,6 @@ def generate(
     for walk in (sampling, dns_sampling):
         walk.sigmas(loaded.denoiser)  # which refuses more steps than there are, before anything is made
     captioner = _captioner(negative, how, loaded)
-    if caption_steps and negative != "on-the-way":
-        raise DNPError("steps to caption at are for --negative on-the-way: leave --caption-steps out, or give both")
     at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
     recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at)
     settings = {

@@ -124,8 +124,8 @@ class StableDiffusion:
                 from accelerate import cpu_offload_with_hook
 
                 # What came before leaves the device, but a U-Net and its ControlNet take turns at every step
-                before = None if part is self.unet and self.control is not None else self._hooks[-1:]
-                self._hooks.append(cpu_offload_with_hook(part, self.device, *(before or []))[1])
+                before = [] if part is self.unet and self.control is not None else self._hooks[-1:]
+                self._hooks.append(cpu_offload_with_hook(part, self.device, *before)[1])
             else:
                 part.to(self.device)
         self.denoiser = self._denoiser(network, parts.scheduler, prediction)

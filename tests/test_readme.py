@@ -9,26 +9,11 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
-class LatentDiffusion(torch.nn.Module):
-    """What k-diffusion's CompVisDenoiser wants of a model."""
-
-    def __init__(self):
-        super().__init__()
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-        self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0))
-
-    def apply_model(self, x, t, cond):
-        return torch.tanh(x + cond.mean((1, 2))[:, None, None, None])
-
-    def get_learned_conditioning(self, texts):
-        return torch.stack([torch.full((7, 8), len(text) / 10) for text in texts])
-
-
-def test_beside_k_diffusion(capsys):
+def test_beside_k_diffusion(capsys, latent_diffusion):
     torch.manual_seed(0)
     block = next(block for block in BLOCKS if "import k_diffusion" in block)
     assert len([line for line in block.splitlines() if line.strip()]) <= 25
-    names = {"latent_diffusion": LatentDiffusion()}
+    names = {"latent_diffusion": latent_diffusion}
     exec(block, names)
     assert names["image"].shape == names["opposite"].shape == (1, 4, 64, 64)
     assert not torch.allclose(names["image"], names["opposite"])

@@ -20,6 +20,7 @@ from eval.judge import Judge
 from eval.world import WORDS
 from training import autoencoder, captioner, card, choose, contrastive, diffusion, judge, measure, pack, words
 from training.data import Pictures, pictures
+from training.loop import in_turn
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Training:
 
     @cached_property
     def pictures(self) -> Pictures:
-        return pictures(self.work, self.budget.pictures)
+        with in_turn():
+            return pictures(self.work, self.budget.pictures)
 
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
@@ -79,12 +81,14 @@ class Training:
 
     @cached_property
     def diffusion(self) -> nn.ModuleDict:
-        latents = diffusion.encode(self.pictures, self.autoencoder, self.work)
+        drawn, autoencoder = self.pictures, self.autoencoder
+        with in_turn():
+            latents = diffusion.encode(drawn, autoencoder, self.work)
         torch.manual_seed(0)
         return diffusion.train(
-            self.pictures,
+            drawn,
             latents,
-            self.autoencoder,
+            autoencoder,
             self.tokenizer,
             self.budget.clean,
             self.budget.noisy,

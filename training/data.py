@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training.loop import in_turn
 from training.render import SIZE, Layout, draw, random_layout
 
 
@@ -42,13 +41,12 @@ def pictures(work: Path, count: int, seed: int = 0) -> Pictures:
     """`count` pictures; picture i depends on (seed, i) alone, so a cut-off run draws the same ones again."""
     path = work / f"pictures-{seed}-{count}.npy"
     jobs = [(seed, index) for index in range(count)]
-    with in_turn():
-        if not path.exists():
-            pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
-            with Pool() as pool:
-                for index, image in enumerate(tqdm(pool.imap(_pixels, jobs, 64), "drawing", count, mininterval=2)):
-                    pixels[index] = image
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, pixels)
-            partial.replace(path)
+    if not path.exists():
+        pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
+        with Pool() as pool:
+            for index, image in enumerate(tqdm(pool.imap(_pixels, jobs, 64), "drawing", count, mininterval=2)):
+                pixels[index] = image
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, pixels)
+        partial.replace(path)
     return Pictures(np.load(path), [_layout(*job)[0] for job in jobs])

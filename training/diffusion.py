@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from eval.world import describe
 from training.data import Pictures
-from training.loop import fit, in_turn
+from training.loop import fit
 from training.render import random_caption
 
 HALF = torch.float16
@@ -98,18 +98,17 @@ def encode(pictures: Pictures, autoencoder: AutoencoderKL, work: Path) -> Tensor
     """The latents of all pictures and of their mirror images, (2, N, 4, h, w) in float16, kept in the work folder."""
     path = work / "latents.npy"
     count = len(pictures.layouts)
-    with in_turn():
-        if not path.exists():
-            pieces = []
-            with torch.no_grad():
-                for start in tqdm(range(0, count, 64), "encoding", mininterval=2):
-                    x = pictures.batch(torch.arange(start, min(start + 64, count)))
-                    pieces.append(
-                        torch.stack([autoencoder.encode(view).latent_dist.mean for view in (x, x.flip(-1))]).half()
-                    )
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, (torch.cat(pieces, 1) * autoencoder.config.scaling_factor).numpy())
-            partial.replace(path)
+    if not path.exists():
+        pieces = []
+        with torch.no_grad():
+            for start in tqdm(range(0, count, 64), "encoding", mininterval=2):
+                x = pictures.batch(torch.arange(start, min(start + 64, count)))
+                pieces.append(
+                    torch.stack([autoencoder.encode(view).latent_dist.mean for view in (x, x.flip(-1))]).half()
+                )
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, (torch.cat(pieces, 1) * autoencoder.config.scaling_factor).numpy())
+        partial.replace(path)
     return torch.from_numpy(np.load(path))
 
 

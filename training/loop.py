@@ -19,7 +19,8 @@ Loss = Callable[[torch.Generator, int], Tensor]
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """Under `torchrun` the first process does this before the others, who then find what it left on the disk."""
+    """Under `torchrun` the first process does this before the others, who then find what it left on the disk. All of
+    them must come here: whoever comes alone waits for ever."""
     first = not dist.is_initialized() or dist.get_rank() == 0
     if not first:
         dist.barrier()

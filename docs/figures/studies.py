@@ -7,16 +7,16 @@ import re
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from eval.report.results import Results, costs, results, series
+from eval.report.plots import Point, draw_curves, draw_differences
+from eval.report.results import Results, Series, costs, results, series
 
 HERE = Path(__file__).parent
 METRICS = {"both right": "both right", "clip cosine min object": "CLIP cosine, worse thing"}
-COLOURS = ("#1d4ed8", "#b03a48", "#6b7280", "#2a7f62", "#c2410c", "#7c3aed", "#0e7490")
+pyplot.rcParams["axes.prop_cycle"] = pyplot.cycler(
+    color=["#1d4ed8", "#b03a48", "#6b7280", "#2a7f62", "#c2410c", "#7c3aed", "#0e7490"]
+)
 
 
 def short(name: str) -> str:
@@ -26,25 +26,20 @@ def short(name: str) -> str:
     return name.replace("NegPrompt(s, strength=w)", "all steps").replace("CFG(s)", "CFG(s): no negative")
 
 
+def points(found: Results, line: Series, metric: str, difference: bool) -> list[Point]:
+    """Of each arm of a series its mean, or its difference to plain, with the interval."""
+    rows = [(number, found.row(arm, metric)) for number, arm in line]
+    if not difference:
+        return [(number, row.mean, row.low, row.high) for number, row in rows]
+    return [(number, g.difference, g.low, g.high) for number, g in ((n, row.against) for n, row in rows) if g]
+
+
 def curves(found: Results, axis: str, out: str, difference: bool, log: bool = False) -> None:
     """For each metric a panel: a curve with 95 % intervals for each series, of means or of differences to plain."""
     figure, axes = pyplot.subplots(1, len(METRICS), figsize=(5 * len(METRICS), 3.6))
     for panel, (metric, label) in zip(axes, METRICS.items(), strict=True):
-        for (name, line), colour in zip(series(found)[axis].items(), COLOURS, strict=False):
-            points = []
-            for number, arm in line:
-                row = found.row(arm, metric)
-                if row and (not difference or row.against):
-                    g = row.against
-                    points.append(
-                        (
-                            number,
-                            *((g.difference, g.low, g.high) if difference and g else (row.mean, row.low, row.high)),
-                        )
-                    )
-            x, y, low, high = map(list, zip(*points, strict=True))
-            bars = [[b - a for a, b in zip(low, y, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
-            panel.errorbar(x, y, bars, marker="o", ms=4, lw=1.5, capsize=2, color=colour, label=short(name))
+        drawn = {name: points(found, line, metric, difference) for name, line in series(found)[axis].items()}
+        draw_curves(panel, {short(name): line for name, line in drawn.items()})
         if difference:
             panel.axhline(0, color="#9ca3af", lw=1)
         if log:
@@ -61,17 +56,11 @@ def forest(rows: list[tuple[str, Results, str]], out: str) -> None:
     """For each metric a panel: the difference of each (name, results, arm) to that run's plain arm."""
     figure, axes = pyplot.subplots(1, len(METRICS), figsize=(5 * len(METRICS), 0.9 + 0.26 * len(rows)), sharey=True)
     for panel, (metric, label) in zip(axes, METRICS.items(), strict=True):
-        for place, (_, found, arm) in enumerate(reversed(rows)):
-            row = found.row(arm, metric)
-            if row is None or row.against is None:
-                continue
-            g = row.against
-            colour = "#6b7280" if not g.clear else "#2a7f62" if g.difference > 0 else "#b03a48"
-            panel.plot([g.low, g.high], [place, place], color=colour, lw=2)
-            panel.plot([g.difference], [place], "o", color=colour, ms=4)
-        panel.axvline(0, color="#9ca3af", lw=1)
-        panel.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)], fontsize=8)
-        panel.set(title=f"{label}, difference to plain")
+        gains = [(name, found.row(arm, metric).against) for name, found, arm in rows]
+        draw_differences(panel, [(name, g.difference, g.low, g.high) for name, g in gains])
+        panel.tick_params("y", labelsize=8)
+        panel.locator_params("x", nbins=6)
+        panel.set_title(f"{label}, difference to plain", fontsize=9)
         panel.grid(alpha=0.25)
     save(figure, out)
 

@@ -159,8 +159,9 @@ def _curves(found: Results, lead: str) -> list[str]:
             for arm, about in found.scales["arms"].items()
         }
         plots.append(curves(tried, "Scales tried on held-out prompts", "scale", lead))
+    by_axis = series(found)
     for metric in _metrics(found):
-        for axis, lines in series(found).items():
+        for axis, lines in by_axis.items():
             drawn = {name: _points(found, line, metric) for name, line in lines.items()}
             if drawn := {name: line for name, line in drawn.items() if len(line) > 1}:
                 plots.append(curves(drawn, f"{metric} by {axis}", axis, metric))

@@ -100,3 +100,25 @@ def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
     except ValueError as error:  # a captioner of a few steps may say nothing at all
         assert "caption" in str(error)
     assert open_clip.create_model(f"local-dir:{out / 'clip'}").visual is not None
+
+
+def test_processes_take_turns_and_the_first_may_then_work_alone(tmp_path):
+    script = tmp_path / "shared.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import torch.distributed as dist\n"
+        "from training.data import pictures\n"
+        "from training.loop import in_turn\n"
+        "dist.init_process_group('gloo')\n"
+        "work = Path(sys.argv[1])\n"
+        "with in_turn():\n"
+        "    drawn = pictures(work, 8)\n"
+        "if dist.get_rank() == 0:\n"
+        "    pictures(work, 4, seed=1)  # as the measurements do, when the others are done\n"
+        "(work / f'{dist.get_rank()}.txt').write_text(str(len(drawn.layouts)))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*command, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["8", "8"]
