@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captioning import Caption, Captioner, usable
 from dnp.errors import DNPError
-from dnp.model import TextToImage
+from dnp.models.text_to_image import TextToImage
 from guidance import GuidedDenoiser
 
 

@@ -9,11 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dnp.arms import Arm, arms
 from dnp.errors import DNPError
-from dnp.model import Defaults, locate
-from dnp.sweep import Plan, sweep
-from dnp.workers import Place
+from dnp.experiments.arms import Arm, arms
+from dnp.experiments.plan import Place, Plan
+from dnp.experiments.sweep import sweep
+from dnp.models.defaults import Defaults
+from dnp.models.locate import locate
 from eval.adherence import Adherence
 from eval.appearance import Appearance
 from eval.clip import Clip, ClipScore, MinObject

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dnp.errors import DNPError
-from dnp.model import Defaults
+from dnp.models.defaults import Defaults
 from dnp.recipe import Sampling
 from eval import world
 from eval.manifest import CAPTIONED

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dnp.stable_diffusion import StableDiffusion
-from dnp.timing import interleave, ratio
+from dnp.models.stable_diffusion import StableDiffusion
+from dnp.speed.timing import interleave, ratio
 from guidance import CFG, DNS, Guidance, NegPrompt, Rescale
 
 Denoiser = Callable[..., Tensor]
@@ -83,7 +83,7 @@ def case(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dnp.bench", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m dnp.speed.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=400, help="pairs of calls at batch 1 (a tenth at 16)")
     calls = parser.parse_args().calls
     torch.set_num_threads(1)

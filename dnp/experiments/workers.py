@@ -7,47 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dnp.errors import DNPError
+from dnp.experiments import worker
+from dnp.experiments.plan import Line, Place, Plan, Unit
 
-if TYPE_CHECKING:
-    from dnp.sweep import Line, Painter, Plan, Unit
-
-    Do = Callable[[Sequence[Unit]], Iterator[list[Line]]]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the work is done.
-
-    Args:
-        workers: Processes on this machine (on small models, two of one thread are faster than one of two).
-        ray: Address of a Ray cluster, "local" for one of this machine alone; no Ray without.
-        threads: Of each worker; torch's own number by default, one where there are several workers.
-    """
-
-    workers: int = 1
-    ray: str | None = None
-    threads: int | None = None
-
-    @property
-    def each(self) -> int | None:
-        return self.threads or (1 if self.workers > 1 or self.ray else None)
-
-
-@cache
-def _painter(plan: Plan, threads: int | None) -> Painter:
-    from dnp.sweep import Painter
-
-    return Painter(plan, threads)
-
-
-def _do(plan: Plan, unit: Unit, threads: int | None) -> list[Line]:
-    return _painter(plan, threads)(unit)
+Do = Callable[[Sequence[Unit]], Iterator[list[Line]]]
 
 
 @contextmanager
@@ -61,11 +28,11 @@ def workers(plan: Plan, where: Place) -> Iterator[Do]:
         with _ray(plan, where) as do:
             yield do
     elif where.workers == 1:
-        yield lambda todo: (_do(plan, unit, where.each) for unit in todo)
+        yield lambda todo: (worker.do(plan, unit, where.each) for unit in todo)
     else:
         with ProcessPoolExecutor(where.workers, get_context("spawn")) as pool:
             try:
-                yield lambda todo: _finished([pool.submit(_do, plan, unit, where.each) for unit in todo])
+                yield lambda todo: _finished([pool.submit(worker.do, plan, unit, where.each) for unit in todo])
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -94,7 +61,7 @@ def _ray(plan: Plan, where: Place) -> Iterator[Do]:
         raise DNPError(f"Ray does not answer at {where.ray!r}: {str(error).splitlines()[0]}") from None
     gpus = 1 if plan.device and plan.device.startswith("cuda") else 0
     # A worker that dies is replaced and its unit done again
-    remote = ray.remote(num_cpus=where.each or 1, num_gpus=gpus, max_retries=10)(_do)
+    remote = ray.remote(num_cpus=where.each or 1, num_gpus=gpus, max_retries=10)(worker.do)
     shared = ray.put(plan)
 
     def do(todo: Sequence[Unit]) -> Iterator[list[Line]]:

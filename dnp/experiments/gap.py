@@ -16,12 +16,14 @@ from typing import Any
 
 from PIL import Image
 
-from dnp.arms import arms
 from dnp.errors import DNPError
-from dnp.folder import png
-from dnp.model import Defaults, locate
-from dnp.sheet import Cell, sheet
-from dnp.sweep import Plan, path_of, sweep
+from dnp.experiments.arms import arms
+from dnp.experiments.plan import Plan, path_of
+from dnp.experiments.sweep import sweep
+from dnp.models.defaults import Defaults
+from dnp.models.locate import locate
+from dnp.runs.contact_sheet import Cell, sheet
+from dnp.runs.run import png
 from eval.manifest import write_whole
 from eval.prompts import Prompt, prompt_set
 

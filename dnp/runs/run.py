@@ -19,9 +19,9 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from dnp.errors import DNPError
-from dnp.memory import peak_memory
 from dnp.recipe import Result
-from dnp.sheet import Cell, sheet
+from dnp.runs.contact_sheet import Cell, sheet
+from dnp.speed.memory import peak_memory
 from eval.manifest import pictures, read_manifest, write_whole
 
 _SHEET_ROWS = 16

@@ -12,9 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dnp.errors import DNPError
-from dnp.model import first_line
-from dnp.parts import Parts, readable, silence
+from dnp.errors import DNPError, first_line
+from dnp.models.checkpoint import Parts, readable, silence
 
 
 def merge(parts: Parts, loras: Sequence[str]) -> list[dict[str, Any]]:

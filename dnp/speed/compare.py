@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 import samplers
 from dnp.errors import DNPError
+from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling, paint
-from dnp.stable_diffusion import StableDiffusion
-from dnp.timing import interleave, ratio
+from dnp.speed.timing import interleave, ratio
 from guidance import CFG
 
 PROMPT, SCALE = "a red circle and a blue square", 7.5
@@ -168,7 +168,7 @@ def _folder(model: str, random: str | None) -> Iterator[str]:
         yield model
         return
     with tempfile.TemporaryDirectory() as folder:
-        from dnp.fullsize import write
+        from dnp.speed.fullsize import write
 
         write(Path(folder))
         yield folder

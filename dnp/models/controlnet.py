@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dnp.errors import DNPError
-from dnp.parts import Parts, load_network
+from dnp.models.checkpoint import Parts, load_network
 
 
 class Controlled(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnp.parts import Parts
+from dnp.models.checkpoint import Parts
 
 
 class Texts:

@@ -266,8 +266,8 @@ def sweep(names: str, seeds: str, choose: str | None, workers: int, ray: str | N
     dnp score out/world
     dnp report out/world
     """
-    from dnp.study import sweep_command
-    from dnp.workers import Place
+    from dnp.experiments.plan import Place
+    from dnp.experiments.study import sweep_command
 
     try:
         tried = [float(value) for value in choose.split(",")] if choose else []
@@ -304,7 +304,7 @@ def gap_command(prompts: tuple[str, ...], seeds: str, **options: Any) -> None:
     \b
     dnp gap "a red circle and a blue square" "a green heart" --seed 0-1
     """
-    from dnp.gap import gap
+    from dnp.experiments.gap import gap
 
     gap(prompts, _seeds(seeds, None), say=lambda line: click.echo(line, err=True), **options)
 
@@ -356,8 +356,8 @@ def ablate(
 
     The last two are a negative prompt that starts late, at noise level 3, and one that stops there.
     """
-    from dnp.study import ablate_command
-    from dnp.workers import Place
+    from dnp.experiments.plan import Place
+    from dnp.experiments.study import ablate_command
 
     try:
         options |= {"scales": _numbers(scales), "strengths": _numbers(strengths)}
@@ -394,7 +394,7 @@ def compare_command(batches: str, **options: Any) -> None:
     dnp compare
     dnp compare --random sd15 --steps 2 --batch 1 --repeats 1          7 GiB of memory, minutes on a CPU
     """
-    from dnp.compare import compare
+    from dnp.speed.compare import compare
 
     try:
         sizes = [int(value) for value in _listed(batches)]
@@ -418,7 +418,7 @@ def score(ctx: click.Context, folder: Path, metrics: str | None, clip: str | Non
 
     Status 1 says that something was left out; it is named, the rest is scored.
     """
-    from dnp.study import score_command
+    from dnp.experiments.study import score_command
 
     names = _listed(metrics or "")
     if not score_command(folder, names, clip, classifier, say=lambda line: click.echo(line, err=True)):
@@ -440,7 +440,7 @@ def report(folder: Path, baseline: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole record, as JSON.")
 def show(path: Path, as_json: bool) -> None:
     """Print what made a picture, or the pictures of a folder."""
-    from dnp.folder import read_record
+    from dnp.runs.run import read_record
     from eval.manifest import read_run
 
     if path.is_dir():
@@ -468,7 +468,7 @@ def show(path: Path, as_json: bool) -> None:
 @main.command()
 def models() -> None:
     """List the models that are here: the embedded one, and those in the hub's cache."""
-    from dnp.model import EMBEDDED
+    from dnp.models.locate import EMBEDDED
 
     click.echo(f"embedded   a drawn world's tiny Stable Diffusion, always here ({EMBEDDED})")
     from huggingface_hub import CacheNotFound, scan_cache_dir
@@ -524,7 +524,7 @@ def env() -> None:
 
     import torch
 
-    from dnp.folder import versions
+    from dnp.runs.run import versions
 
     click.echo(f"python {platform.python_version()} on {platform.platform()}")
     for name, found in versions().items():

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dnp.errors import DNPError
-from dnp.model import first_line
+from dnp.errors import DNPError, first_line
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from dnp.errors import DNPError
-from dnp.model import first_line
-from dnp.parts import PICKLES, Parts, a_pickle, readable, silence
+from dnp.errors import DNPError, first_line
+from dnp.models.checkpoint import PICKLES, Parts, a_pickle, readable, silence
 
 Shapes = Mapping[str, tuple[int, ...]]
 

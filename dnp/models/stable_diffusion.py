@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dnp.errors import DNPError
-from dnp.model import EMBEDDED, Defaults, first_line, locate
-from dnp.parts import Parts, from_directory
-from dnp.text import Texts
+from dnp.errors import DNPError, first_line
+from dnp.models.checkpoint import Parts, from_directory
+from dnp.models.defaults import Defaults
+from dnp.models.locate import EMBEDDED, locate
+from dnp.models.text_encoding import Texts
 
 
 class _Noise(nn.Module):
@@ -86,7 +87,7 @@ class StableDiffusion:
         self.folder, self.defaults = folder, Defaults.of(folder)
         self.device, self.dtype = _device(device), _dtype(dtype, _device(device))
         if folder.is_file():
-            from dnp.single_file import from_file
+            from dnp.models.single_file import from_file
 
             parts = from_file(folder, self.dtype, prediction, allow_pickle)
         else:
@@ -94,7 +95,7 @@ class StableDiffusion:
         _check(folder, parts)
         self.options: dict[str, Any] = {}
         if loras:
-            from dnp.lora import merge
+            from dnp.models.lora import merge
 
             self.options["loras"] = merge(parts, loras)
         self.tokenizer = parts.tokenizers[0]
@@ -109,7 +110,7 @@ class StableDiffusion:
         self.shape = (channels, self.height // factor, self.width // factor)
         network, networks, self.control = self.unet, parts.networks, None
         if controlnet and control_image:
-            from dnp.control import Controlled, load_controlnet, read_control
+            from dnp.models.controlnet import Controlled, load_controlnet, read_control
 
             network = Controlled(self.unet, load_controlnet(controlnet, parts, self.dtype, allow_pickle), control_scale)
             networks.insert(-2, network.controlnet)
@@ -139,7 +140,7 @@ class StableDiffusion:
             self.options["prediction"] = prediction
 
     def _denoiser(self, network: nn.Module, scheduler: Any, prediction: str | None) -> Any:
-        from dnp.discrete import EpsDenoiser, VDenoiser
+        from dnp.models.denoisers import EpsDenoiser, VDenoiser
 
         kinds = {"epsilon": EpsDenoiser, "v_prediction": VDenoiser}
         if (kind := prediction or scheduler.config.prediction_type) not in kinds:

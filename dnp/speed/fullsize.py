@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5 at its real size, with random weights: what loading it and a step of it need.
 
-python -m dnp.fullsize
+python -m dnp.speed.fullsize
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dnp.parts import Parts
-from dnp.single_file import tokenizer
+from dnp.models.checkpoint import Parts
+from dnp.models.single_file import tokenizer
 
 
 def write(folder: Path) -> None:
@@ -39,9 +39,9 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own, whose memory is not that of the other
-        code = f"import pathlib, dnp.fullsize as f; f.write(pathlib.Path({folder!r}) / 'sd15')"
+        code = f"import pathlib, dnp.speed.fullsize as f; f.write(pathlib.Path({folder!r}) / 'sd15')"
         subprocess.run([sys.executable, "-c", code], check=True)
         command = ["generate", "a cat", "--model", f"{folder}/sd15", "--device", "cpu", "--negative", "none"]
         command += ["--steps", "1", "--out", f"{folder}/out"]
-        subprocess.run([sys.executable, "-m", "dnp.cli", *command], check=True)
+        subprocess.run([sys.executable, "-m", "dnp.cli.main", *command], check=True)
         print((Path(folder) / "out" / "manifest.jsonl").read_text())
