@@ -1,44 +1,67 @@
-r"""The walk itself: one function for all samplers."""
+r"""From noise to a sample: one function for all samplers, and what it tells at each step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 from .errors import SamplerError, check_options, lookup
-from .names import TABLE, Sampler
 from .progress import Progress, ticker
+from .registry import TABLE, Sampler
 from .seeding import Churn, brownian_noise, check_seeds, step_noise
 
 
-class Hook(Protocol):
-    r"""Called before the first evaluation of every step; may return a changed `x`.
+@dataclass
+class Step:
+    r"""Where a walk is: what hooks and traces of :func:`sample` are given.
 
-    Samplers run without gradients: a hook that needs them opens `torch.enable_grad()` itself.
+    Attributes:
+        index: The step, from 0.
+        count: The number of steps, `None` if the sampler chooses its own.
+        level: This step's noise level :math:`\sigma_i`, a number known without asking the device.
+        next_level: The noise level that the step leads to, :math:`\sigma_{i + 1}`, `None` if the
+            sampler chooses its own.
+        x: The state :math:`x_0 + \sigma \epsilon`, with shape :math:`(B, C, H, W)`.
+        denoised: The denoised prediction, with shape :math:`(B, C, H, W)`; `None` before the evaluation.
     """
 
-    def __call__(self, x: Tensor, sigma: Tensor, step: int, /) -> Tensor | None:
-        r"""
-        Arguments:
-            x: The state :math:`x_0 + \sigma \epsilon`, with shape :math:`(B, C, H, W)`.
-            sigma: The noise level, with shape :math:`(B)`.
-            step: The step, from 0.
-        """
+    index: int
+    count: int | None
+    level: float
+    next_level: float | None
+    x: Tensor
+    denoised: Tensor | None = None
+
+    @property
+    def sigma(self) -> Tensor:
+        r"""This step's noise level on the device of `x`, with shape :math:`(B)`."""
+        return torch.full_like(self.x[(slice(None), *[0] * (self.x.ndim - 1))], self.level)
+
+    @property
+    def sigma_next(self) -> Tensor | None:
+        r"""The next noise level on the device of `x`, with shape :math:`(B)`; `None` if nobody knows it."""
+        return None if self.next_level is None else torch.full_like(self.sigma, self.next_level)
+
+    def stop(self) -> NoReturn:
+        r"""Ends the walk here: :func:`sample` returns this step's state, at this step's noise level."""
+        raise _Stopped(self)
 
 
-class Trace(Protocol):
-    r"""Called once a step with what the sampler sees; for looking only."""
+class _Stopped(Exception):
+    def __init__(self, step: Step) -> None:
+        super().__init__(f"the walk was stopped at step {step.index}, outside samplers.sample")
+        self.step = step
 
-    def __call__(self, step: int, x: Tensor, sigma: Tensor, denoised: Tensor, /) -> object:
-        r"""
-        Arguments:
-            step: The step, from 0.
-            x: The state :math:`x_0 + \sigma \epsilon`, with shape :math:`(B, C, H, W)`.
-            sigma: The noise level, with shape :math:`()`.
-            denoised: The denoised prediction, with shape :math:`(B, C, H, W)`.
-        """
+
+Hook = Callable[[Step], Tensor | None]
+r"""Called before the first evaluation of every step; may return a changed `x`, or stop the walk.
+
+Samplers run without gradients: a hook that needs them opens `torch.enable_grad()` itself."""
+Trace = Callable[[Step], object]
+r"""Called once a step after its evaluation, for looking; may stop the walk."""
 
 
 def sample(
@@ -76,8 +99,9 @@ def sample(
         start: Whether the walk starts from the noise times :math:`\sqrt{1 + \sigma_0^2}` ("unit") or times
             :math:`\sigma_0` ("sigma").
         progress: Whether to show a bar: a boolean, its label, or a function of the steps done and all steps.
-        hook: Called before the first evaluation of every step; may return a changed :math:`x`.
-        trace: Called once a step with the step, :math:`x`, :math:`\sigma` and the denoised prediction.
+        hook: Called with a :class:`Step` before the first evaluation of every step; may return a changed
+            :math:`x`, or stop the walk.
+        trace: Called with a :class:`Step` once a step, after its evaluation; may stop the walk.
         options: Options of the sampler as k-diffusion names them (`eta`, `s_noise`, `noise_sampler`, ...).
 
     Returns:
@@ -90,7 +114,9 @@ def sample(
 
     entry = lookup("sampler", sampler, TABLE)
     check_options("sampler", sampler, options, entry.options)
-    sigmas = _check_sigmas(sigmas).to(noise.device)
+    sigmas = _check_sigmas(sigmas)
+    levels = sigmas.tolist()
+    sigmas = sigmas.to(noise.device)
     if start not in ("unit", "sigma"):
         raise SamplerError(f"start={start!r} is not one of 'unit', 'sigma'")
     if len(noise) > 1 and not entry.batched:
@@ -101,25 +127,35 @@ def sample(
 
     # k-diffusion mixes half precision with float32 in some samplers; and a sum of many steps wants float32.
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
-    x = x * (sigmas[0] if start == "sigma" else (1 + sigmas[0] ** 2) ** 0.5)
-    if hook is not None:
-        model = _Hooked(model, hook, [len(levels) for levels in calls(sampler, sigmas, **options)])
-    seeded, churn = _noise_from(seeds, sampler, entry, x, sigmas, options)
+    x = x * (levels[0] if start == "sigma" else (1 + sigmas[0] ** 2) ** 0.5)
+    count = len(levels) - 1 if entry.on_schedule else None
 
-    with ticker(progress, len(sigmas) - 1 if entry.on_schedule else None) as tick, churn:
+    def step_at(index: int, level: float, x: Tensor, denoised: Tensor | None = None) -> Step:
+        if count is None:
+            return Step(index, None, level, None, x, denoised)
+        return Step(index, count, levels[index], levels[index + 1], x, denoised)
+
+    walked = model if hook is None else _Hooked(model, hook, step_at, calls(sampler, sigmas, **options))
+    seeded, churn = _noise_from(seeds, sampler, entry, x, sigmas, options)
+    last = sigmas[-1]
+
+    with ticker(progress, count) as tick, churn:
 
         def callback(info: dict[str, Any]) -> None:
             if trace is not None:
-                trace(info["i"], info["x"], info["sigma"], info["denoised"])
+                trace(step_at(info["i"], float(info["sigma"]) if count is None else 0.0, info["x"], info["denoised"]))
             tick()
 
         options |= {"extra_args": extra_args, "callback": callback, "disable": True, **seeded}
-        x = entry.function(model, x, sigmas, **options)
+        try:
+            x = entry.function(walked, x, sigmas, **options)
+        except _Stopped as stopped:
+            x, last = stopped.step.x, sigmas.new_tensor(stopped.step.level)
 
     if not x.isfinite().all():
         bad = [i for i, image in enumerate(x) if not image.isfinite().all()]
         raise SamplerError(f"sampler {sampler!r} gave values that are not finite, in images {bad}")
-    return (x / (1 + sigmas[-1] ** 2) ** 0.5).to(noise.dtype)
+    return (x / (1 + last**2) ** 0.5).to(noise.dtype)
 
 
 def calls(sampler: str, sigmas: Tensor, **options: Any) -> list[list[float]]:
@@ -138,7 +174,7 @@ def calls(sampler: str, sigmas: Tensor, **options: Any) -> list[list[float]]:
 
     entry = lookup("sampler", sampler, TABLE)
     check_options("sampler", sampler, options, entry.options)
-    sigmas = _check_sigmas(sigmas).cpu()
+    sigmas = _check_sigmas(sigmas)
     if not entry.on_schedule:
         raise SamplerError(f"sampler {sampler!r} chooses its own steps: no hook or plan of them")
     if "noise_sampler" in entry.options:
@@ -169,13 +205,19 @@ class _Hooked:
     place.
     """
 
-    def __init__(self, model: Callable[..., Tensor], hook: Hook, counts: Sequence[int]) -> None:
-        self.model, self.hook = model, hook
-        self.calls = iter([(step, i == 0) for step, count in enumerate(counts) for i in range(count)])
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        hook: Hook,
+        step_at: Callable[[int, float, Tensor], Step],
+        plan: Sequence[Sequence[float]],
+    ) -> None:
+        self.model, self.hook, self.step_at = model, hook, step_at
+        self.calls = iter([(step, i == 0) for step, levels in enumerate(plan) for i in range(len(levels))])
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
-        step, first = next(self.calls)
-        if first and (changed := self.hook(x, sigma, step)) is not None:
+        index, first = next(self.calls)
+        if first and (changed := self.hook(self.step_at(index, 0.0, x))) is not None:
             if changed.shape != x.shape:
                 raise SamplerError(f"the hook gave shape {tuple(changed.shape)} for {tuple(x.shape)}")
             x.copy_(changed)
@@ -183,7 +225,7 @@ class _Hooked:
 
 
 def _check_sigmas(sigmas: Tensor) -> Tensor:
-    s = sigmas.detach()
+    s = sigmas.detach().cpu()
     if s.ndim != 1 or len(s) < 2 or not (s.isfinite().all() and (s[:-1] > 0).all() and s[-1] >= 0):
         raise SamplerError(f"sigmas must be two or more positive levels, the last may be 0; got {s.tolist()}")
     if (s.diff() > 0).any():

@@ -46,32 +46,33 @@ def test_the_plan_of_evaluations_is_what_happens(gaussian, noise, sigmas, sample
 def test_the_hook_sees_every_step_once_and_may_change_it(gaussian, noise, sigmas, sampler):
     hooked, traced = [], []
 
-    def hook(x, sigma, step):
-        assert x.shape == noise.shape and sigma.shape == (2,)
-        hooked.append((step, sigma[0].item()))
-        return x + 1 if step == 3 else None
+    def hook(step):
+        assert step.x.shape == noise.shape and step.sigma.shape == (2,) and step.denoised is None
+        assert (step.level, step.next_level) == (step.sigma[1].item(), step.sigma_next[1].item())
+        hooked.append((step.index, step.count, step.level, step.next_level))
+        return step.x + 1 if step.index == 3 else None
 
-    def trace(step, x, sigma, denoised):
-        traced.append((step, sigma.item(), x.clone(), denoised.clone()))
+    def trace(step):
+        traced.append((step.index, step.count, step.level, step.next_level, step.x.clone(), step.denoised.clone()))
 
     common = {"sampler": sampler, "seeds": SEEDS, "trace": trace}
     samplers.sample(gaussian, noise, sigmas, **common)
     plain, traced = traced, []
     samplers.sample(gaussian, noise, sigmas, hook=hook, **common)
 
-    assert hooked == [(i, sigmas[i].item()) for i in range(6)]
-    assert [entry[:2] for entry in traced] == hooked
-    for step, sigma, x, denoised in traced:
+    assert hooked == [(i, 6, sigmas[i].item(), sigmas[i + 1].item()) for i in range(6)]
+    assert [entry[:4] for entry in traced] == hooked
+    for step, _, sigma, _, x, denoised in traced:
         torch.testing.assert_close(denoised, gaussian(x, torch.full([2], sigma)))
         if step <= 3:
-            torch.testing.assert_close(x, plain[step][2] + (step == 3))
+            torch.testing.assert_close(x, plain[step][4] + (step == 3))
 
 
 def test_the_hook_may_take_gradients_and_leaves_the_noise_alone(gaussian, noise, sigmas):
-    def hook(x, sigma, step):
+    def hook(step):
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(gaussian(x, sigma).square().sum(), x)
+            x = step.x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(gaussian(x, step.sigma).square().sum(), x)
         return x - 0.1 * gradient
 
     before = noise.clone()
@@ -83,10 +84,11 @@ def test_the_hook_may_take_gradients_and_leaves_the_noise_alone(gaussian, noise,
 @pytest.mark.parametrize("sampler", OWN_STEPS)
 def test_samplers_with_their_own_steps_have_a_trace_and_no_hook(gaussian, sigmas, sampler):
     noise, steps = samplers.noise(SHAPE, [0]), []
-    samplers.sample(gaussian, noise, sigmas, sampler=sampler, trace=lambda step, *_: steps.append(step))
-    assert steps == list(range(len(steps))) and steps
+    samplers.sample(gaussian, noise, sigmas, sampler=sampler, trace=steps.append)
+    assert [step.index for step in steps] == list(range(len(steps))) and steps
+    assert {(step.count, step.next_level) for step in steps} == {(None, None)}
     with pytest.raises(SamplerError, match="chooses its own steps: no hook"):
-        samplers.sample(gaussian, noise, sigmas, sampler=sampler, hook=lambda x, sigma, step: None)
+        samplers.sample(gaussian, noise, sigmas, sampler=sampler, hook=lambda step: None)
 
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
@@ -106,14 +108,27 @@ def test_a_bar_only_if_asked_for(gaussian, sigmas, sampler, capsys):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_error_passes_and_the_bar_closes(gaussian, noise, sigmas, error, capsys):
-    def hook(x, sigma, step):
-        if step == 2:
+    def hook(step):
+        if step.index == 2:
             raise error("stop")
 
     with pytest.raises(error, match="stop"):
         samplers.sample(gaussian, noise, sigmas, hook=hook, progress="walk")
     err = capsys.readouterr().err
     assert "2/6" in err and err.endswith("\n")
+
+
+@pytest.mark.parametrize("where", ["hook", "trace"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_a_walk_may_be_stopped_and_go_on(gaussian, noise, sigmas, where, sampler):
+    def stop(step):
+        if step.index == 3:
+            step.stop()
+
+    model = Recorder(gaussian)
+    half = samplers.sample(model, noise, sigmas, sampler=sampler, **{where: stop})
+    assert len({*model.sigmas}) == (3 if where == "hook" and sampler != "heun" else 4)
+    torch.testing.assert_close(half, samplers.sample(gaussian, noise, sigmas[:4], sampler=sampler))
 
 
 def test_extra_arguments_reach_the_model(noise, sigmas):
@@ -159,7 +174,7 @@ def test_a_noise_sampler_of_one_s_own_needs_no_seeds(gaussian, noise, sigmas):
         ({"sampler": "dpmpp_2m", "eta": 1.0}, "'dpmpp_2m' has no option 'eta'; it has: none"),
         ({"sampler": "lms", "ordr": 2}, "'lms' has no option 'ordr'; it has: order"),
         ({"start": "vp"}, "start='vp' is not one of"),
-        ({"hook": lambda x, sigma, step: x[:1]}, r"the hook gave shape \(1, 2, 4, 4\) for \(2, 2, 4, 4\)"),
+        ({"hook": lambda step: step.x[:1]}, r"the hook gave shape \(1, 2, 4, 4\) for \(2, 2, 4, 4\)"),
     ],
 )
 def test_what_cannot_be_used_is_named(gaussian, noise, sigmas, options, message):
