@@ -14,12 +14,12 @@ from dnp.errors import DNPError
 from dnp.model import Defaults, locate
 from dnp.sweep import Plan, sweep
 from dnp.workers import Place
-from eval.adherence import Adherence
-from eval.appearance import Appearance
-from eval.clip import Clip, ClipScore, MinObject
-from eval.inception import Inception
 from eval.manifest import read_manifest, write_whole
-from eval.metric import Metric
+from eval.metrics.adherence import Adherence
+from eval.metrics.appearance import Appearance
+from eval.metrics.clip import Clip, ClipScore, MinObject
+from eval.metrics.inception import Inception
+from eval.metrics.metric import Metric
 from eval.prompts import PROMPT_SETS, Prompt, prompt_set
 from eval.report import report
 from eval.scores import read_scores, score
