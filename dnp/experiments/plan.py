@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from dnp.recipe import Sampling
 from eval import world
 from eval.prompts import Prompt
 
+_NO_PIXELS = ("cpu_offload", "allow_pickle")  # options of loading that change no picture
 Line = tuple[dict[str, Any], bytes]
 
 
@@ -44,6 +45,7 @@ class Plan:
     Args:
         others: Texts that a random caption is drawn from.
         captioner: By its name; the model's own by default.
+        loading: The other options of `StableDiffusion` (`size`, `loras`, `controlnet`, …), as a mapping or its items.
     """
 
     model: str
@@ -54,9 +56,12 @@ class Plan:
     batch: int = 25
     device: str | None = None
     dtype: str | None = None
-    threads: int | None = None
+    loading: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(self.loading).items()}
+        used = {name: value for name, value in given.items() if value not in (None, ()) and value is not False}
+        object.__setattr__(self, "loading", tuple(sorted(used.items())))  # which can be hashed, as the plan is
         if self.captioner and self.captioner.startswith("openai:"):  # refused now, and the same address on all workers
             object.__setattr__(self, "captioner", Endpoint.at(self.captioner).name)
         names = [arm.negative for arm in self.arms]
@@ -78,6 +83,7 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """For `run.json`. Without the seeds: a run may be given more of them."""
+        loading = {name: value for name, value in dict(self.loading).items() if name not in _NO_PIXELS}
         return {
             "kind": "sweep",
             "model": self.model,
@@ -86,6 +92,7 @@ class Plan:
             "prompts": [[p.text, list(p.entities), p.category] for p in self.prompts],
             "batch": self.batch,
             "dtype": self.dtype or "the device's",
+            **({"loading": json.loads(json.dumps(loading))} if loading else {}),
         }
 
 

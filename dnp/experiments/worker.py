@@ -31,7 +31,7 @@ class Painter:
         if threads:
             torch.set_num_threads(threads)
         self.plan = plan
-        self.model = StableDiffusion(plan.model, plan.device, plan.dtype)
+        self.model = StableDiffusion(plan.model, plan.device, plan.dtype, **dict(plan.loading))
         self.captioner = captioner_of(self.model, plan.captioner) if plan.negatives else None
         # Captions are made beside the pictures that need none
         self._aside = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
@@ -132,6 +132,7 @@ class Painter:
                 "width": image.width,
                 "height": image.height,
                 "dtype": str(self.model.dtype).removeprefix("torch."),
+                **({"model_options": self.model.options} if self.model.options else {}),
                 "versions": versions(),
             }
             seconds = record.pop("seconds")

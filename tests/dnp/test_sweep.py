@@ -179,6 +179,19 @@ def test_bad_arms_are_named(names, own, scales, says):
         arms(names, own, HOW, scales)
 
 
+def test_a_plan_takes_what_a_model_is_loaded_with(tmp_path):
+    plan = replace(
+        plan_of(["plain"], prompts=PROMPTS[:1]), loading={"size": [32, 48], "cpu_offload": False, "loras": ()}
+    )
+    assert plan == replace(plan, loading={"size": (32, 48)}) and hash(plan)
+    (record,) = sweep(plan, [0], tmp_path, ALONE).records.values()
+    assert (record["width"], record["height"], record["model_options"]) == (32, 48, {"size": "32x48"})
+    assert json.loads((tmp_path / "run.json").read_text())["loading"] == {"size": [32, 48]}
+    sweep(plan, [0], tmp_path, ALONE)  # which is that very run
+    with pytest.raises(DNPError, match="loading is"):
+        sweep(replace(plan, loading={}), [0], tmp_path, ALONE)
+
+
 def test_one_prompt_cannot_be_shuffled():
     with pytest.raises(DNPError, match="only one prompt"):
         plan_of(prompts=PROMPTS[:1])
