@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dnp.cli.kinds import Steps, refuse
-from dnp.cli.options import CAPTIONER, COUNT, HOW, PICTURES, Command, batch, option, out, say, seeds, takes
+from dnp.cli.options import CAPTIONER, COUNT, HOW, PICTURES, SCALE, Command, batch, option, out, say, seeds, takes
 
 
 @click.command("generate", cls=Command)
@@ -23,6 +23,7 @@ from dnp.cli.options import CAPTIONER, COUNT, HOW, PICTURES, Command, batch, opt
         "at the picture itself while it is sampled (on-the-way), you (ask), nowhere (none: plain guidance only), the "
         "list that people use (universal), or a text.",
     ),
+    SCALE,
     HOW,
     CAPTIONER,
     option(

@@ -4,7 +4,8 @@ To add an option to `generate`, `sweep`, `ablate` and `gap`, add one entry to a 
 goes, so that no command has to name it:
 
 - `LOADING`: a keyword argument of `StableDiffusion`, and so of a plan's `loading`;
-- `HOW`: a field of `dnp.models.defaults.Defaults`, whose value comes from the model where the option is left out;
+- `COMMON`: a field of `dnp.models.defaults.Defaults`, whose value comes from the model if the option is left out;
+- `HOW`: the same, but not for `ablate`, which has a list of values of its own there;
 - `PLACE`: a field of `dnp.experiments.plan.Place` (not for `generate`).
 
 An option of one command stands above its function. To add a command, write its function in one of this folder's files
@@ -128,6 +129,9 @@ LOADING = (
     _loading("--cpu-offload", is_flag=True, help="Keep each network on the GPU only while it is needed."),
     _loading("--allow-pickle", is_flag=True, help="Load weights from pickled files too (weights only, no code)."),
 )
+COMMON = (
+    _how("--schedule", metavar="NAME", help="Schedule of the noise levels: `dnp samplers` lists them."),
+)
 DEVICE = (
     option("--device", section="Model", show_default="a GPU if there is one", help='Such as "cpu" or "cuda".'),
     option(
@@ -138,30 +142,31 @@ DEVICE = (
         help="Precision of the network.",
     ),
 )
-GUIDANCE = _how(
-    "--guidance",
-    metavar="FORMULA",
-    help='Guidance of the final picture: a formula such as "u + s*(p - n)" of the predictions p (prompt), n (negative) '
-    'and u (empty), with s = --scale and w = --strength, or a strategy such as "NegPrompt(s, evaluations=2)". '
-    "`dnp formulas` lists them.",
-)
-DNS = _how("--dns", metavar="FORMULA", help='Guidance of the diffusion-negative picture, such as "DNS(2)".')
 SCALE = _how("--scale", type=float, help="Guidance scale s.")
-STRENGTH = _how(
-    "--strength",
-    type=float,
-    help="Strength w of the negative prompt in u + s(p − u) − w(n − u): 0 ignores it, s − 1 is what most tools do "
-    "(2 evaluations), s is the paper's eq. 4 (3 evaluations).",
+HOW = (  # and SCALE
+    _how(
+        "--guidance",
+        metavar="FORMULA",
+        help='Guidance of the final picture: a formula such as "u + s*(p - n)" of the predictions p (prompt), n '
+        "(negative) and u (empty), with s = --scale and w = --strength, or a strategy such as "
+        '"NegPrompt(s, evaluations=2)". `dnp formulas` lists them.',
+    ),
+    _how("--dns", metavar="FORMULA", help='Guidance of the diffusion-negative picture, such as "DNS(2)".'),
+    _how(
+        "--strength",
+        type=float,
+        help="Strength w of the negative prompt in u + s(p − u) − w(n − u): 0 ignores it, s − 1 is what most tools do "
+        "(2 evaluations), s is the paper's eq. 4 (3 evaluations).",
+    ),
+    _how("--sampler", metavar="NAME", help="`dnp samplers` lists them."),
+    _how("--steps", type=STEP_COUNT, help="Steps of the plain and the final picture."),
+    _how(
+        "--dns-steps",
+        type=STEP_COUNT,
+        help="Steps of the diffusion-negative picture; unless given, never more than --steps.",
+    ),
+    *COMMON,
 )
-SAMPLER = _how("--sampler", metavar="NAME", help="`dnp samplers` lists them.")
-SCHEDULE = _how("--schedule", metavar="NAME", help="Schedule of the noise levels: `dnp samplers` lists them.")
-STEPS = _how("--steps", type=STEP_COUNT, help="Steps of the plain and the final picture.")
-DNS_STEPS = _how(
-    "--dns-steps",
-    type=STEP_COUNT,
-    help="Steps of the diffusion-negative picture; never more than --steps unless given.",
-)
-HOW = (GUIDANCE, DNS, SCALE, STRENGTH, SAMPLER, SCHEDULE, STEPS, DNS_STEPS)
 CAPTIONER = option(
     "--captioner",
     section="Guidance and sampling",
