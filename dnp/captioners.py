@@ -12,12 +12,11 @@ def captioner_of(model: StableDiffusion, name: str | None = None) -> Captioner:
     Raises:
         CaptionError: it cannot be loaded.
     """
+    own = model.folder / model.defaults.captioner  # the embedded model's captioner comes with it
     name = name or model.defaults.captioner
+    beside = name == model.defaults.captioner and own.is_dir()
     if name.startswith("openai:"):
         return Endpoint.at(name)
-    beside = model.folder / name  # the embedded model's captioner comes with it
-    found = beside if beside.is_dir() else name
-    captioner = Transformers(found, device=model.device, cpu_offload=model.cpu_offload)
-    if beside.is_dir():  # a name that means the same on any machine
-        captioner.name = f"{model.name}/{name}"
+    captioner = Transformers(own if beside else name, device=model.device, cpu_offload=model.cpu_offload)
+    captioner.name = f"{model.name}/{name}" if beside else name  # as given, and the same on any machine
     return captioner

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning import Captioner, Fixed, Person, Universal, usable
+from captioning import Captioner, Fixed, Person, Universal
 from dnp.captioners import captioner_of
 from dnp.errors import DNPError
 from dnp.limits import check_prompt
@@ -58,6 +58,10 @@ def generate(
     loaded = StableDiffusion(model, device, dtype, **given)
     how = loaded.defaults.but(**options)
     plain, final, dns = (parse(text, s=how.scale, w=how.strength) for text in ("CFG(s)", how.guidance, how.dns))
+    if "negative" not in final.names:
+        if negative not in ("auto", "none"):
+            raise DNPError(f"the guidance {final} takes no negative prompt: leave --negative {negative!r} out")
+        negative = "none"
     if negative == "none" and options.get("guidance") is not None:
         plain = final  # the one formula that was asked for, with no negative to compare with
     written = [] if negative in ("auto", "on-the-way", "ask", "none", "universal") else [negative]
@@ -125,6 +129,5 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
     if negative == "universal":
         return Universal([how.universal]) if how.universal else Universal()
     if negative not in ("auto", "on-the-way"):
-        usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
     return captioner_of(model, how.captioner)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import samplers
-from captioning import Caption, Captioner, Fixed, Universal, usable
+from captioning import Caption, Captioner, Fixed, Person, Universal, usable
 from dnp.errors import DNPError
 from dnp.models.text_to_image import TextToImage
 from dnp.on_the_way import OnTheWay
@@ -134,6 +134,7 @@ class DNP:
     2. Its caption is the negative prompt :math:`n^*`.
     3. The prompt again, from the same noise, guided by :math:`(p, n^*)` (eq. 4).
 
+    A guidance that does not name "negative" spares the first two steps.
     With `at`, the caption is not of the diffusion-negative but of the picture on its way, at these steps.
     With a `captioning.Fixed` or `Universal` text as the captioner, plain negative prompting, the first step is spared.
 
@@ -208,6 +209,9 @@ class DNP:
         self._paint(results, "plain", self.plain, texts, self.sampling)
         if self.captioner is None:
             return
+        if "negative" not in self.guidance.names:  # a caption would not be used
+            self._paint(results, "dnp", self.guidance, texts, self.sampling)
+            return
         if self.at is not None:
             hook = OnTheWay(self.model, self.captioner, self.at)
             texts["negative"] = [""] * len(results)
@@ -248,6 +252,8 @@ class DNP:
             tick()
         if len(raw) != len(results):
             raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
+        given = isinstance(captioner, (Fixed, Universal, Person))  # a text that somebody chose is used as it is
         for result, text in zip(results, raw, strict=True):
-            result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
+            tokenizer = getattr(self.model, "tokenizer", None)
+            result.caption = Caption(text, text) if given else usable(text, tokenizer)
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

@@ -132,7 +132,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, tmp_pat
 
 @pytest.mark.parametrize("stop", ["os.replace", "os.fdopen"])
 def test_nothing_is_half_written(tmp_path, monkeypatch, stop):
-    from dnp import folder
+    from eval.manifest import write_whole
 
     def stopped(*arguments):
         raise KeyboardInterrupt
@@ -140,7 +140,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch, stop):
     (tmp_path / "kept").write_bytes(b"old")
     monkeypatch.setattr(stop, stopped)
     with pytest.raises(KeyboardInterrupt):
-        folder.write_whole(tmp_path / "kept", b"new")
+        write_whole(tmp_path / "kept", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_bytes() == b"old"
 
 
@@ -181,6 +181,7 @@ def test_show(run, tmp_path):
         (["--negative", "universal"], {"plain", "dnp"}),
         (["--negative", "a star", "--guidance", "u + s*(p - u) - w*(n - u)", "--strength", "2"], {"plain", "dnp"}),
         (["--negative", "none", "--guidance", "8*p - 7*u", "--sampler", "ddim", "--schedule", "leading"], {"plain"}),
+        (["--guidance", "8*p - 7*u"], {"plain"}),  # no diffusion-negative nor caption, which nothing would use
     ],
 )
 def test_other_negatives_and_formulas(tmp_path, options, arms):
@@ -192,6 +193,22 @@ def test_other_negatives_and_formulas(tmp_path, options, arms):
     if "dnp" in arms:
         universal = json.loads((EMBEDDED / "dnp.json").read_text())["universal"]
         assert records["dnp"]["negative_prompt"] == ("a star" if "a star" in options else universal)
+
+
+def test_a_negative_prompt_that_somebody_wrote_is_used_as_it_is(tmp_path):
+    long = '"a star" on a  gray background, ' * 30
+    generate(tmp_path / "out", "--negative", long)
+    assert {r["negative_prompt"] for r in lines(tmp_path / "out")} == {"", long}
+    own = ["--arms", "plain", "--arm", "own", "NegPrompt(s, strength=w)", long, "--per-category", "1", "--seeds", "0"]
+    dnp("sweep", *own, *FAST, "--out", tmp_path / "sweep")
+    assert {r["negative_prompt"] for r in lines(tmp_path / "sweep") if r["arm"] == "own"} == {long}
+
+
+def test_the_captioner_is_recorded_as_it_was_given(tmp_path):
+    path = str(EMBEDDED / "captioner")
+    for out, given, name in (("own", [], "embedded/captioner"), ("path", ["--captioner", path], path)):
+        generate(tmp_path / out, *given)
+        assert {r["captioner"] for r in lines(tmp_path / out)} == {name}
 
 
 def test_a_word_that_the_model_never_saw(tmp_path):
@@ -223,7 +240,7 @@ def test_a_person_is_asked(tmp_path):
         (["--negative", "none", "--guidance", "u + 2*(p - n)"], "needs a text for 'negative'"),
         (["--scale", "nan"], "nan"),
         (["--negative", " "], "the negative prompt is empty"),
-        (["--negative", "…"], "has no words: write one"),
+        (["--guidance", "CFG(s)", "--negative", "a star"], "takes no negative prompt: leave --negative 'a star' out"),
         (["--seed", "3-1"], "--seed '3-1' is an empty range: write the smaller seed first"),
         (["--seed", "x"], "--seed 'x' is neither a number nor a range"),
         (["--seed", "-1"], "--seed '-1' is neither a number nor a range"),
