@@ -143,7 +143,7 @@ def sweep(
         help="Negative prompts: texts, or the following, with commas.",
         lists=_sources,
     ),
-    option("--samplers", "--sampler", "samplers", type=Names(), show_default=OF_MODEL, help="`dnp samplers` lists them."),
+    option("--samplers", "--sampler", "samplers", type=Names(), show_default=OF_MODEL, help="See `dnp samplers`."),
     option("--steps", type=Steps(), show_default=OF_MODEL, help="Numbers of steps of the pictures."),
     option(
         "--dns",

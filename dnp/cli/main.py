@@ -22,7 +22,7 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         try:
-            status = super().main(*args, **options | {"standalone_mode": False})
+            status = super().main(*args, **{"prog_name": "dnp"} | options | {"standalone_mode": False})
         except click.Abort as stop:
             if isinstance(stop.__cause__, EOFError):
                 _end("the input ended before it was complete", 2)

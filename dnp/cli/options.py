@@ -129,9 +129,7 @@ LOADING = (
     _loading("--cpu-offload", is_flag=True, help="Keep each network on the GPU only while it is needed."),
     _loading("--allow-pickle", is_flag=True, help="Load weights from pickled files too (weights only, no code)."),
 )
-COMMON = (
-    _how("--schedule", metavar="NAME", help="Schedule of the noise levels: `dnp samplers` lists them."),
-)
+COMMON = (_how("--schedule", metavar="NAME", help="Schedule of the noise levels: `dnp samplers` lists them."),)
 DEVICE = (
     option("--device", section="Model", show_default="a GPU if there is one", help='Such as "cpu" or "cuda".'),
     option(

@@ -23,9 +23,7 @@ def _metrics() -> str:
 @click.command("score", cls=Command)
 @_FOLDER
 @takes(
-    option(
-        "--metrics", type=Names(), show_default="what suits the model", help="Names with commas.", lists=_metrics
-    ),
+    option("--metrics", type=Names(), show_default="what suits the model", help="Names with commas.", lists=_metrics),
     option("--clip", metavar="NAME|DIR", help="A checkpoint of open_clip, such as ViT-B-16/openai, or its folder."),
     option("--classifier", metavar="FILE", help="Weights of torch-fidelity's Inception network, for inception."),
 )
