@@ -34,13 +34,13 @@ from dnp.wording import counted
 def _arms() -> str:
     from dnp.experiments.arms import ARMS
 
-    return described(ARMS)
+    return described({name: known.about for name, known in ARMS.items()})
 
 
 def _sources() -> str:
-    from dnp.experiments.arms import SOURCES
+    from dnp.experiments.negatives import SOURCES
 
-    return described(SOURCES)
+    return described({name: source.about for name, source in SOURCES.items()})
 
 
 @click.command("sweep", cls=Command)
