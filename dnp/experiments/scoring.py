@@ -8,11 +8,11 @@ from pathlib import Path
 from dnp.errors import DNPError
 from dnp.models.locate import locate
 from dnp.wording import counted
+from eval.manifest import read_manifest
 from eval.metrics.adherence import Adherence
 from eval.metrics.appearance import Appearance
 from eval.metrics.clip import Clip, ClipScore, MinObject
 from eval.metrics.inception import Inception
-from eval.manifest import read_manifest
 from eval.metrics.metric import Metric
 from eval.scores import score
 
