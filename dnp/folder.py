@@ -22,7 +22,8 @@ from dnp.errors import DNPError
 from dnp.memory import peak_memory
 from dnp.recipe import Result
 from dnp.sheet import Cell, sheet
-from eval.manifest import pictures, read_manifest, write_whole
+from eval.manifest import read_manifest, write_whole
+from eval.pictures import pictures
 
 _SHEET_ROWS = 16
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
@@ -182,6 +183,7 @@ class RunFolder:
             "prompt": result.prompt,
             "seed": result.seed,
             "arm": arm,
+            "source": {"plain": "none", "dns": "dns", "dnp": s["negative"]}[arm],
             "guidance": s[{"plain": "plain", "dns": "dns", "dnp": "guidance"}[arm]],
             "negative_prompt": result.caption.used if with_negative and result.caption else "",
             "caption": result.caption.raw if result.caption and arm != "plain" else "",

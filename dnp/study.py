@@ -15,24 +15,12 @@ from dnp.model import Defaults, locate
 from dnp.sweep import Plan, sweep
 from dnp.workers import Place
 from eval.manifest import read_manifest, write_whole
-from eval.metrics.adherence import Adherence
-from eval.metrics.appearance import Appearance
-from eval.metrics.clip import Clip, ClipScore, MinObject
-from eval.metrics.inception import Inception
-from eval.metrics.metric import Metric
+from eval.metrics.registry import Given, defaults, make
 from eval.prompts import PROMPT_SETS, Prompt, prompt_set
 from eval.report import report
 from eval.scores import read_scores, score
-from eval.statistics import interval
+from eval.statistics import mean
 from guidance import parse
-
-METRICS = {
-    "judge": "both things right, neglected, wrong attribute, by the drawn world's judge",
-    "clip-min-object": "Attend-and-Excite's protocol: raw cosine with 80 templates, full prompt and worst thing",
-    "clip": "raw cosine of picture and prompt, and Hessel's CLIPScore",
-    "appearance": "contrast and saturation, which high scales push up",
-    "inception": "Inception Score of each arm, mean and deviation over 10 splits",
-}
 
 
 def sweep_command(
@@ -45,7 +33,7 @@ def sweep_command(
     per_category: int | None = None,
     scales: Sequence[str] = (),
     choose: Sequence[float] = (),
-    choose_seeds: int = 2,
+    choose_seeds: int = 4,
     choose_prompts: int = 10,
     model: str = "embedded",
     captioner: str | None = None,
@@ -155,7 +143,7 @@ def ablate_command(
         dtype,
     )
     sweep(plan, seeds, out, where or Place(), label="ablate")
-    score_command(out, [*default_metrics(model), "appearance"], say=say)
+    score_command(out, [*defaults(needs(model)), "appearance"], say=say)
     say(f"{report(out)}")
 
 
@@ -203,66 +191,38 @@ def chosen(
     folder = out / "choose"
     trial = replace(plan, prompts=tuple(prompts), arms=tuple(tried))
     sweep(trial, seeds, folder, where, label="choosing")
-    metric = metrics_of(default_metrics(plan.model)[:1], plan.model)[0]
+    there = needs(plan.model)
+    (metric,) = make(defaults(there)[:1], there)
     score(folder, [metric], label=None)
     short = next(iter(metric.kinds))
-    values: dict[str, list[float]] = {}
+    scored: dict[str, list[dict[str, str]]] = {}
     for row in read_scores(folder):
         if row["metric"] == short:
-            values.setdefault(row["arm"], []).append(float(row["value"]))
+            scored.setdefault(row["arm"], []).append(row)
     found: dict[str, Any] = {}
     for arm in arms:
         rows = []
         for scale in scales:
-            mean, low, high = interval(values[f"{arm.name}@{scale:g}"])
-            rows.append({"scale": scale, "value": mean, "low": low, "high": high})
+            lines = scored[f"{arm.name}@{scale:g}"]
+            factors = {key: [line[key] for line in lines] for key in ("prompt", "seed")}
+            about = mean([float(line["value"]) for line in lines], factors, metric.kinds[short].binary)
+            ends = {} if about.too_few else {"low": about.low, "high": about.high}
+            rows.append({"scale": scale, "value": about.mean, **ends})
         found[arm.name] = {"chosen": max(rows, key=lambda row: row["value"])["scale"], "tried": rows}
-    about = {"metric": f"{short} ({metric.name})", "prompts": len(prompts), "seeds": len(seeds), "arms": found}
-    write_whole(out / "scales.json", (json.dumps(about, indent=2) + "\n").encode())
+    written = {"metric": short, "name": metric.name, "prompts": len(prompts), "seeds": len(seeds), "arms": found}
+    write_whole(out / "scales.json", (json.dumps(written, indent=2) + "\n").encode())
     return replace(
         plan,
         arms=tuple(replace(arm, scale=found[arm.name]["chosen"]) if arm.name in found else arm for arm in plan.arms),
     )
 
 
-def default_metrics(model: str) -> list[str]:
-    """What suits a model: the judge's verdict for the embedded one's world, the scores of CLIP for all others."""
-    return ["judge", "clip-min-object"] if (locate(model) / "judge").is_dir() else ["clip-min-object", "clip"]
-
-
-def metrics_of(names: Sequence[str], model: str, clip: str | None = None) -> list[Metric]:
-    """Metrics by name: "judge", "clip", "clip-min-object".
-
-    Args:
-        clip: A checkpoint; by default the one beside the model, or OpenAI's ViT-B/16 as Attend-and-Excite used it.
-
-    Raises:
-        DNPError: an unknown name, or no judge for this model. ValueError: no such checkpoint.
-    """
-    if unknown := [name for name in names if name not in METRICS]:
-        raise DNPError(f"the metric {unknown[0]!r} is none of {', '.join(METRICS)}")
+def needs(model: str, clip: str | None = None, classifier: str | None = None) -> Given:
+    """What metrics may use of a model; pictures by one that is not here can be scored all the same."""
     try:
-        folder: Path | None = locate(model)
-    except DNPError:  # pictures by a model that is not here can be scored all the same
-        folder = None
-    beside = folder / "clip" if folder and (folder / "clip").is_dir() else None
-    found: list[Metric] = []
-    shared = None
-    for name in names:
-        if name == "judge":
-            if not folder or not (folder / "judge").is_dir():
-                raise DNPError(f"the metric judge is for the drawn world, and there is no judge beside {model!r}")
-            found.append(Adherence(folder / "judge"))
-            continue
-        if name == "inception":
-            continue
-        if name == "appearance":
-            found.append(Appearance())
-            continue
-        shared = shared or Clip(clip or beside or "ViT-B-16/openai")
-        own = beside and not clip  # a CLIP of a world that has no photos: it knows none of the templates' words
-        found.append(ClipScore(shared) if name == "clip" else MinObject(shared, ("{}",) if own else None))
-    return found
+        return Given(locate(model), clip, classifier)
+    except DNPError:
+        return Given(None, clip, classifier)
 
 
 def score_command(
@@ -278,19 +238,8 @@ def score_command(
         DNPError, ValueError: nothing can be scored, and why.
     """
     records = read_manifest(folder)
-    model = next((record["model"] for record in records if record.get("model")), "none")
-    try:
-        names = names or default_metrics(model)
-    except DNPError:
-        names = ["clip-min-object", "clip"]
-    chosen_metrics = metrics_of(names, model, clip)
-    network = None
-    if "inception" in names:
-        if not classifier:
-            raise DNPError("the metric inception needs a network: give torch-fidelity's weights with --classifier FILE")
-        inception = Inception(classifier)
-        network = (inception.name, inception)
-    problems = score(folder, chosen_metrics, network)
+    there = needs(next((record["model"] for record in records if record.get("model")), "none"), clip, classifier)
+    problems = score(folder, make(names or defaults(there), there))
     for line in problems[:20]:
         say(line)
     if problems:

@@ -235,6 +235,7 @@ class Painter:
                 "entities": list(prompt.entities),
                 "seed": unit.seed,
                 "arm": arm,
+                "source": next((other.negative for other in self.plan.arms if other.name == arm), "dns"),
                 "negative_prompt": "",
                 "caption": "",
                 "captioner": "none",
