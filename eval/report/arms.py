@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from eval.manifest import CAPTIONED, of_prompt
 from eval.report.results import Results
 
 _NUMBERED = re.compile(r"\d+@")  # how `ablate` names its arms: 01@7.5
@@ -85,7 +83,7 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
     for axis, key, letter in _SCALES:
         if re.search(rf"\b{letter}\b", about["guidance"]):
             facts[axis] = f"{letter} = {about[key]:g}"
-    captioned = about["negative"] in CAPTIONED
+    captioned = about.get("dns_arm") is not None
     facts["dns"] = about["dns"] if captioned else ""
     facts[_DNS_STEPS] = f"{about['dns_sampling']['steps']} DNS steps" if captioned else ""
     return facts
@@ -115,15 +113,10 @@ def _names(rows: list[tuple[str, ...]]) -> list[str]:
 def costs(found: Results) -> dict[str, dict[str, float]]:
     """Evaluations and seconds of an arm's picture, its diffusion-negative counted where it uses its caption."""
     sums: dict[str, list[tuple[float, float]]] = {}
-    negatives: dict[str, None] = {}  # the arms of diffusion-negative pictures, in the order of their settings
     for r in found.records:
         sums.setdefault(r["arm"], []).append((r.get("evaluations") or np.nan, r.get("seconds") or np.nan))
-        if not of_prompt(r):
-            negatives.setdefault(r["arm"])
     means: dict[str, Any] = {arm: np.mean(values, 0) for arm, values in sums.items()}
-    captioned = [about for about in described(found) if about["negative"] in CAPTIONED]
-    ways = dict.fromkeys(json.dumps([about["dns"], about["dns_sampling"]]) for about in captioned)
-    for about in captioned if len(ways) == len(negatives) else ():
-        way = json.dumps([about["dns"], about["dns_sampling"]])
-        means[about["name"]] = means[about["name"]] + means[list(negatives)[list(ways).index(way)]]
+    for about in described(found):
+        if (negative := about.get("dns_arm")) in means:
+            means[about["name"]] = means[about["name"]] + means[negative]
     return {arm: {"evaluations": float(value[0]), "seconds": float(value[1])} for arm, value in means.items()}

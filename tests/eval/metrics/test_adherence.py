@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.metrics.adherence import Adherence, verdict
 from eval.prompts import Prompt
 from eval.world import Scene, Thing

@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.metrics.clip import Clip, ClipScore, MinObject
 
 TEMPLATES = ("{}", "a {}", "a picture of a {}.")
