@@ -198,7 +198,7 @@ def ablate(
     """
     from dnp.experiments.ablation import ablation
     from dnp.experiments.plan import Place, Plan, others
-    from dnp.experiments.scoring import default_metrics, score_run
+    from dnp.experiments.scoring import score_run
     from dnp.experiments.sweep import sweep as run
     from dnp.models.defaults import Defaults
     from dnp.models.locate import locate
@@ -218,7 +218,7 @@ def ablate(
     )
     plan = Plan(model, tuple(prompt_set(prompts, per_category)), tuple(found), others(prompts, found), **options)
     run(plan, seeds, out, Place(**where), label="ablate")
-    score_run(out, [*default_metrics(model), "appearance"], say=say)
+    score_run(out, also=["appearance"], say=say)
     say(f"{report(out)}")
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from dnp.experiments.plan import Place, Plan
-from dnp.experiments.scoring import default_metrics, metrics_of
+from dnp.experiments.scoring import needs
 from dnp.experiments.sweep import sweep
 from eval.manifest import write_whole
+from eval.metrics.registry import defaults, make
 from eval.prompts import Prompt, prompt_set
 from eval.scores import read_scores, score
-from eval.statistics import interval
+from eval.statistics import mean
 
 
 def split(name: str, per_category: int | None = None, held_out: int = 0) -> tuple[list[Prompt], list[Prompt]]:
@@ -49,22 +50,26 @@ def choose_scales(
     folder = out / "choose"
     trial = replace(plan, prompts=tuple(prompts), arms=tuple(tried))
     sweep(trial, seeds, folder, where, label="choosing")
-    metric = metrics_of(default_metrics(plan.model)[:1], plan.model)[0]
+    there = needs(plan.model)
+    (metric,) = make(defaults(there)[:1], there)
     score(folder, [metric], label=None)
     short = next(iter(metric.kinds))
-    values: dict[str, list[float]] = {}
+    scored: dict[str, list[dict[str, str]]] = {}
     for row in read_scores(folder):
         if row["metric"] == short:
-            values.setdefault(row["arm"], []).append(float(row["value"]))
+            scored.setdefault(row["arm"], []).append(row)
     found: dict[str, Any] = {}
     for arm in arms:
         rows = []
         for scale in scales:
-            mean, low, high = interval(values[f"{arm.name}@{scale:g}"])
-            rows.append({"scale": scale, "value": mean, "low": low, "high": high})
+            lines = scored[f"{arm.name}@{scale:g}"]
+            factors = {key: [line[key] for line in lines] for key in ("prompt", "seed")}
+            about = mean([float(line["value"]) for line in lines], factors, metric.kinds[short].binary)
+            ends = {} if about.too_few else {"low": about.low, "high": about.high}
+            rows.append({"scale": scale, "value": about.mean, **ends})
         found[arm.name] = {"chosen": max(rows, key=lambda row: row["value"])["scale"], "tried": rows}
-    about = {"metric": f"{short} ({metric.name})", "prompts": len(prompts), "seeds": len(seeds), "arms": found}
-    write_whole(out / "scales.json", (json.dumps(about, indent=2) + "\n").encode())
+    written = {"metric": short, "name": metric.name, "prompts": len(prompts), "seeds": len(seeds), "arms": found}
+    write_whole(out / "scales.json", (json.dumps(written, indent=2) + "\n").encode())
     return replace(
         plan,
         arms=tuple(replace(arm, scale=found[arm.name]["chosen"]) if arm.name in found else arm for arm in plan.arms),

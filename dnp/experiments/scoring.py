@@ -1,4 +1,4 @@
-"""Metrics for the pictures of a model, and the scoring of a run by them."""
+"""The scoring of a run by metrics that suit the model that made it."""
 
 from __future__ import annotations
 
@@ -9,60 +9,18 @@ from dnp.errors import DNPError
 from dnp.models.locate import locate
 from dnp.wording import counted
 from eval.manifest import read_manifest
-from eval.metrics.adherence import Adherence
-from eval.metrics.appearance import Appearance
-from eval.metrics.clip import Clip, ClipScore, MinObject
-from eval.metrics.inception import Inception
-from eval.metrics.metric import Metric
+from eval.metrics.registry import Given, defaults, make
 from eval.scores import score
 
-METRICS = {
-    "judge": "both things right, neglected, wrong attribute, by the drawn world's judge",
-    "clip-min-object": "Attend-and-Excite's protocol: raw cosine with 80 templates, full prompt and worst thing",
-    "clip": "raw cosine of picture and prompt, and Hessel's CLIPScore",
-    "appearance": "contrast and saturation, which high scales push up",
-    "inception": "Inception Score of each arm, mean and deviation over 10 splits",
-}
+_SHOWN = 20
 
 
-def default_metrics(model: str) -> list[str]:
-    """What suits a model: the judge's verdict for the embedded one's world, the scores of CLIP for all others."""
-    return ["judge", "clip-min-object"] if (locate(model) / "judge").is_dir() else ["clip-min-object", "clip"]
-
-
-def metrics_of(names: Sequence[str], model: str, clip: str | None = None) -> list[Metric]:
-    """Metrics by name: "judge", "clip", "clip-min-object".
-
-    Args:
-        clip: A checkpoint; by default the one beside the model, or OpenAI's ViT-B/16 as Attend-and-Excite used it.
-
-    Raises:
-        DNPError: an unknown name, or no judge for this model. ValueError: no such checkpoint.
-    """
-    if unknown := [name for name in names if name not in METRICS]:
-        raise DNPError(f"the metric {unknown[0]!r} is none of {', '.join(METRICS)}")
+def needs(model: str, clip: str | None = None, classifier: str | None = None) -> Given:
+    """What metrics may use of a model; pictures by one that is not here can be scored all the same."""
     try:
-        folder: Path | None = locate(model)
-    except DNPError:  # pictures by a model that is not here can be scored all the same
-        folder = None
-    beside = folder / "clip" if folder and (folder / "clip").is_dir() else None
-    found: list[Metric] = []
-    shared = None
-    for name in names:
-        if name == "judge":
-            if not folder or not (folder / "judge").is_dir():
-                raise DNPError(f"the metric judge is for the drawn world, and there is no judge beside {model!r}")
-            found.append(Adherence(folder / "judge"))
-            continue
-        if name == "inception":
-            continue
-        if name == "appearance":
-            found.append(Appearance())
-            continue
-        shared = shared or Clip(clip or beside or "ViT-B-16/openai")
-        own = beside and not clip  # a CLIP of a world that has no photos: it knows none of the templates' words
-        found.append(ClipScore(shared) if name == "clip" else MinObject(shared, ("{}",) if own else None))
-    return found
+        return Given(locate(model), clip, classifier)
+    except DNPError:
+        return Given(None, clip, classifier)
 
 
 def score_run(
@@ -70,31 +28,30 @@ def score_run(
     names: Sequence[str] = (),
     clip: str | None = None,
     classifier: str | None = None,
+    also: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Score a run with metrics by name, or with those that suit its model; whether everything could be scored.
+    """Score a run, by default with the metrics that suit its model.
+
+    Args:
+        names: Of metrics; what suits the model by default.
+        clip, classifier: See `eval.metrics.registry.Given`.
+        also: Metrics beside these.
+        say: Takes what was left out, a line each.
+
+    Returns:
+        Whether everything could be scored.
 
     Raises:
         DNPError, ValueError: nothing can be scored, and why.
     """
-    records = read_manifest(folder)
-    model = next((record["model"] for record in records if record.get("model")), "none")
-    try:
-        names = names or default_metrics(model)
-    except DNPError:
-        names = ["clip-min-object", "clip"]
-    chosen_metrics = metrics_of(names, model, clip)
-    network = None
-    if "inception" in names:
-        if not classifier:
-            raise DNPError("the metric inception needs a network: give torch-fidelity's weights with --classifier FILE")
-        inception = Inception(classifier)
-        network = (inception.name, inception)
-    problems = score(folder, chosen_metrics, network)
-    for line in problems[:20]:
+    model = next((record["model"] for record in read_manifest(folder) if record.get("model")), "none")
+    there = needs(model, clip, classifier)
+    problems = score(folder, make([*(names or defaults(there)), *also], there))
+    for line in problems[:_SHOWN]:
         say(line)
     if problems:
         left = f"{counted(len(problems), 'value')} left out"
-        say(left + (", the first 20 are above" if len(problems) > 20 else ""))
+        say(f"{left}, the first {_SHOWN} of them above" if len(problems) > _SHOWN else left)
     say(f"scores in {folder / 'scores.csv'}: dnp report {folder}")
     return not problems

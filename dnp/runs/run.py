@@ -22,7 +22,8 @@ from dnp.errors import DNPError
 from dnp.recipe import Result
 from dnp.runs.contact_sheet import Cell, sheet
 from dnp.speed.memory import peak_memory
-from eval.manifest import pictures, read_manifest, write_whole
+from eval.manifest import read_manifest, write_whole
+from eval.pictures import pictures
 
 _SHEET_ROWS = 16
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
