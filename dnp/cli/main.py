@@ -13,6 +13,7 @@ from dnp.cli.experiments import ablate, gap, sweep
 from dnp.cli.generate import generate
 from dnp.cli.lists import env, formulas, models, samplers
 from dnp.cli.results import report, score, show
+from eval.text import visible
 
 COMMANDS = (generate, sweep, score, report, ablate, gap, compare, show, models, samplers, formulas, env)
 
@@ -41,7 +42,7 @@ class _Group(click.Group):
 
 
 def _end(line: str, status: int) -> NoReturn:
-    click.echo(f"dnp: {' '.join(line.split())}", err=True)
+    click.echo(f"dnp: {visible(' '.join(line.split()))}", err=True)
     sys.exit(status)
 
 

@@ -70,13 +70,14 @@ def show(path: Path, as_json: bool) -> None:
     """
     from dnp.runs.run import read_record
     from eval.manifest import read_run
+    from eval.text import visible
 
     records = read_run(path) if path.is_dir() else [read_record(path) | {"path": path.name}]
     for record in records:
         if as_json:
             click.echo(json.dumps(record, ensure_ascii=False))
             continue
-        click.echo(f"{record['path']}: {record['prompt']!r}, seed {record['seed']} ({record['arm']})")
+        click.echo(visible(f"{record['path']}: {record['prompt']!r}, seed {record['seed']} ({record['arm']})"))
         rows = {
             "guidance": record["guidance"],
             "negative": record["negative_prompt"],
@@ -87,4 +88,4 @@ def show(path: Path, as_json: bool) -> None:
         }
         for key, value in rows.items():
             if value:
-                click.echo(f"  {key:9} {value}")
+                click.echo(visible(f"  {key:9} {value}"))

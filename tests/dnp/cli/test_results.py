@@ -2,7 +2,7 @@
 
 import json
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 PROMPT = "a red circle and a blue square"
 
@@ -66,3 +66,13 @@ def test_unknown_metrics_and_checkpoints_are_one_line(dnp, swept):
     ):
         (line,) = dnp("score", swept[0], *options, status=2).stderr.splitlines()
         assert says in line
+
+
+def test_what_a_terminal_would_act_on_is_shown_instead(dnp, run, tmp_path):
+    with Image.open(run / "00001-dnp.png") as image:
+        record = json.loads(image.info["dnp"]) | {"negative_prompt": "a \x1b[2J star"}
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("dnp", json.dumps(record))
+        image.save(tmp_path / "hostile.png", pnginfo=info)
+    assert r"negative  a \x1b[2J star" in dnp("show", tmp_path / "hostile.png").stdout
+    assert r"'\x1b[2J'" in dnp("sweep", "--arms", "\x1b[2J", status=2).stderr
