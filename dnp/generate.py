@@ -13,7 +13,9 @@ from dnp.errors import DNPError
 from dnp.models.defaults import Defaults
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import DNP, Sampling
-from dnp.runs.run import RunFolder
+from dnp.runs.generated import Generated
+from dnp.runs.threads import default_threads
+from dnp.runs.threads import threads as computing
 from guidance import parse
 
 
@@ -27,15 +29,17 @@ def generate(
     caption_steps: Sequence[int] = (),
     device: str | None = None,
     dtype: str | None = None,
+    threads: int | None = None,
     loading: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
-) -> RunFolder:
+) -> Generated:
     """Make what is missing of a run, and its contact sheet.
 
     Args:
         negative: "auto", "on-the-way", "ask", "none", "universal" or a text.
         caption_steps: Where "on-the-way" captions; after a quarter and half of the steps by default.
+        threads: That torch computes with; by default what the run in `out` has, or what suits the model.
         loading: Of `StableDiffusion`, its other options.
         say: Takes warnings and what was made, a line each.
         options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
@@ -75,6 +79,7 @@ def generate(
     settings = {
         "prompt": prompt,
         "negative": negative,
+        "source": "text" if written else negative,
         "model": loaded.name,
         "plain": str(plain),
         "guidance": str(final),
@@ -91,11 +96,23 @@ def generate(
     }
     if loaded.options:
         settings["model_options"] = loaded.options
-    folder = RunFolder(out, settings)
-    done = folder.done()
+    if threads:
+        settings["threads"] = threads
+    with Generated(out, settings, fresh={"threads": default_threads(loaded.folder)}) as folder:
+        with computing(folder.settings["threads"]):
+            sheet = _complete(folder, recipe, seeds, say)
+    for record in folder.records.values():
+        if record["arm"] == "dnp" and record["seed"] in seeds:
+            say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
+    say(f"{len(seeds)} seeds in {out}: look at {sheet}")
+    return folder
+
+
+def _complete(folder: Generated, recipe: DNP, seeds: Sequence[int], say: Callable[[str], None]) -> Path | None:
+    done, prompt = folder.done(), folder.settings["prompt"]
     todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
     if len(todo) < len(seeds):
-        say(f"{len(seeds) - len(todo)} of {len(seeds)} seeds are already in {out}")
+        say(f"{len(seeds) - len(todo)} of {len(seeds)} seeds are already in {folder.path}")
     try:
         # One at a time: in batches of different size, products and convolutions round differently
         for number, seed in enumerate(todo, 1):
@@ -105,14 +122,11 @@ def generate(
                 recipe.complete([result])
             finally:  # what was made before a captioner failed is kept
                 if result.images:
-                    folder.add([result])
+                    folder.keep(result)
+        folder.finish()
     finally:
         sheet = folder.write_sheet() if folder.done() else None
-    for record in folder.records:
-        if record["arm"] == "dnp" and record["seed"] in seeds:
-            say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
-    say(f"{len(seeds)} seeds in {out}: look at {sheet}")
-    return folder
+    return sheet
 
 
 def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captioner | None:

@@ -440,7 +440,7 @@ def report(folder: Path, baseline: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole record, as JSON.")
 def show(path: Path, as_json: bool) -> None:
     """Print what made a picture, or the pictures of a folder."""
-    from dnp.runs.run import read_record
+    from dnp.runs.record import read_record
     from eval.manifest import read_run
 
     if path.is_dir():
@@ -524,7 +524,7 @@ def env() -> None:
 
     import torch
 
-    from dnp.runs.run import versions
+    from dnp.runs.record import versions
 
     click.echo(f"python {platform.python_version()} on {platform.platform()}")
     for name, found in versions().items():
