@@ -8,29 +8,32 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnp.errors import DNPError
-from dnp.experiments import worker
-from dnp.experiments.plan import Place, Plan, Unit
 from dnp.runs.leash import leash
-from dnp.runs.record import Line
 
-Work = Callable[[Plan, Unit, int], list[Line]]
-Do = Callable[[Plan, Sequence[Unit], int], Iterator[list[Line]]]
+if TYPE_CHECKING:
+    from dnp.experiments.plan import Place, Plan, Unit
+    from dnp.runs.record import Line
+
+Work = Callable[["Plan", "Unit", int], list["Line"]]
+Do = Callable[["Plan", Sequence["Unit"], int], Iterator[list["Line"]]]
 """(plan, units, threads) → the lines of each unit, in any order."""
 
 
 @contextmanager
-def workers(where: Place, work: Work = worker.do) -> Iterator[Do]:
+def workers(where: Place, work: Work | None = None) -> Iterator[Do]:
     """A function that does units. Its workers load a model once, for as many plans as there are.
 
     Args:
-        work: Does one unit, in a worker.
+        work: Does one unit, in a worker: `dnp.experiments.worker.do`.
 
     Raises:
         DNPError: A worker died, or Ray is not installed or does not answer.
     """
+    if work is None:
+        from dnp.experiments.worker import do as work
     if where.ray:
         with _ray(where.workers, where.ray, work) as do:
             yield do

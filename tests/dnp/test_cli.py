@@ -65,9 +65,10 @@ def loaded_once(run, embedded, monkeypatch):
 
 def test_what_generate_writes(run):
     names = {f"0000{seed}-{arm}.png" for seed in range(4) for arm in ("plain", "dns", "dnp")}
-    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl"}
+    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl", ".lock"}
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert settings["prompt"] == PROMPT and settings["model"] == "embedded" and settings["steps"] == 1
+    assert settings["threads"] == 1
     assert "seed" not in settings  # any more of them may come into the same folder
     records = lines(run)
     assert {record["path"] for record in records} == names
@@ -75,6 +76,7 @@ def test_what_generate_writes(run):
         assert hashlib.sha256((run / record["path"]).read_bytes()).hexdigest() == record["sha256"]
         assert bool(record["negative_prompt"]) == (record["arm"] == "dnp")
         assert bool(record["caption"]) == (record["arm"] != "plain")
+        assert record["source"] == {"plain": "none", "dns": "dns", "dnp": "auto"}[record["arm"]]
 
 
 def test_the_same_command_makes_the_same_bytes_whatever_the_count(run, tmp_path):
@@ -91,7 +93,8 @@ def test_again_makes_nothing_new(run, monkeypatch):
     result = generate(run, "--seed", "0-3")
     assert "4 of 4 seeds are already in" in result.stderr
     after = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.iterdir()}
-    before.pop("sheet.png"), after.pop("sheet.png")  # which is made of them, each time
+    for made_each_time in ("sheet.png", ".lock"):
+        before.pop(made_each_time), after.pop(made_each_time)
     assert before == after
 
 
@@ -124,6 +127,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, tmp_pat
         "run.json",
         "manifest.jsonl",
         "sheet.png",
+        ".lock",
     }
     assert {record["path"] for record in lines(tmp_path / "out")} == finished
     generate(tmp_path / "out", "--seed", "0-3")
