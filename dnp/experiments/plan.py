@@ -15,7 +15,7 @@ from dnp.experiments.arms import ARMS, Arm
 from dnp.limits import MOST_AT_ONCE, check_prompt
 from dnp.recipe import Sampling
 from dnp.runs.record import DNS
-from eval.prompts import Prompt
+from eval.prompts import PROMPT_SETS, Prompt, prompt_set
 
 _NO_PIXELS = ("cpu_offload", "allow_pickle")  # options of loading that change no picture
 
@@ -126,6 +126,15 @@ class Unit:
         else:
             names = [arm.name for arm in plan.arms_that_take("another")]
         return [path_of(name, place, self.seed) for name in names for place in self.places]
+
+
+def others(prompts: str, asked: Sequence[Arm]) -> tuple[str, ...]:
+    """What random captions are drawn from, if an arm has one: another set of the same kind as the prompts."""
+    if all(arm.negative != "random" for arm in asked):
+        return ()
+    sets = {"attend-and-excite": "humans", "humans": "attend-and-excite", "hands": "attend-and-excite"}
+    name = sets.get(prompts, prompts if prompts in PROMPT_SETS else "attend-and-excite")
+    return tuple(prompt.text for prompt in prompt_set(name))
 
 
 def units(plan: Plan, seeds: Sequence[int]) -> list[Unit]:

@@ -54,7 +54,12 @@ def sweep(
         Run(out, plan.settings() | given, {"threads": default_threads(locate(plan.model))}) as run,
         nullcontext(do) if do else workers(where) as do_units,
         tqdm(
-            total=len(paths), initial=len(paths & run.records.keys()), desc=label, unit="picture", smoothing=0.05
+            total=len(paths),
+            initial=len(paths & run.records.keys()),
+            desc=label,
+            unit="picture",
+            smoothing=0.05,
+            disable=None,
         ) as bar,
     ):
         for second in (False, True) if shuffled else (False,):

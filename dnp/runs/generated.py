@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +11,8 @@ from dnp.recipe import Result
 from dnp.runs.contact_sheet import Cell, sheet
 from dnp.runs.record import DNS, Record, png
 from dnp.runs.run import Run
-from eval.manifest import pictures, write_whole
+from eval.manifest import write_whole
+from eval.pictures import pictures
 
 _SHEET_ROWS = 16
 _HEADINGS = {"plain": "plain guidance", "dns": "diffusion-negative", "dnp": "with the negative prompt"}
@@ -26,9 +28,9 @@ class Generated(Run):
         seeds = {record["seed"] for record in self.records.values() if record["arm"] == last}
         return seeds - {record["seed"] for record in self.lost.values()}
 
-    def begun(self, prompt: str, seed: int) -> Result:
+    def begun(self, seed: int) -> Result:
         """What is there of a seed that lacks its last picture: its captioner failed."""
-        result = Result(prompt, seed)
+        result = Result(self.settings["prompt"], seed)
         made = [record for record in self.records.values() if record["seed"] == seed and record["arm"] != "dnp"]
         for record, image in pictures(self.path, made, problems=[]):  # what is lost or changed is made again
             arm = record["arm"]
@@ -36,9 +38,9 @@ class Generated(Run):
             result.evaluations[arm], result.seconds[arm] = record["evaluations"], record["seconds"]
         return result
 
-    def keep(self, result: Result) -> None:
-        """Write the pictures of a result, as far as it got."""
-        self.add([self._record(result, arm).line(image, result.seconds[arm]) for arm, image in result.images.items()])
+    def keep(self, results: Iterable[Result]) -> None:
+        """Write the pictures of results, as far as they got."""
+        self.add([self._record(r, arm).line(image, r.seconds[arm]) for r in results for arm, image in r.images.items()])
 
     def _record(self, result: Result, arm: str) -> Record:
         s = self.settings

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +21,7 @@ from dnp.errors import DNPError
 from dnp.runs.record import Line
 from eval.manifest import read_manifest, write_whole
 
+Own = TypeVar("Own", bound="Run")
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
 
 
@@ -57,7 +58,7 @@ class Run:
         self.records = {name: record for name, record in lines.items() if (path / name).is_file()}
         self.lost = {name: record for name, record in lines.items() if name not in self.records}
 
-    def __enter__(self) -> Run:
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(self, *error: object) -> None:
