@@ -15,7 +15,9 @@ from dnp.limits import check_prompt
 from dnp.models.defaults import Defaults
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import DNP, Sampling
-from dnp.runs.run import RunFolder
+from dnp.runs.generated import Generated
+from dnp.runs.threads import default_threads
+from dnp.runs.threads import threads as computing
 from dnp.wording import counted
 from guidance import parse
 
@@ -31,10 +33,11 @@ def generate(
     batch: int = 1,
     device: str | None = None,
     dtype: str | None = None,
+    threads: int | None = None,
     loading: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
-) -> RunFolder:
+) -> Generated:
     """Make what is missing of a run, and its contact sheet.
 
     Args:
@@ -42,6 +45,7 @@ def generate(
         caption_steps: Where "on-the-way" captions; after a quarter and half of the steps by default.
         batch: Seeds at a time. Products and convolutions round differently in batches of different size, so that a
             pixel may differ by a level.
+        threads: Number of torch's threads; by default that of the run in `out`, or what suits the model.
         loading: Other options of `StableDiffusion`; None leaves one alone.
         say: Takes warnings and what was made, a line each.
         options: Fields of `Defaults` that differ from the model's own; None leaves one alone.
@@ -78,6 +82,7 @@ def generate(
     settings = {
         "prompt": prompt,
         "negative": negative,
+        "source": "text" if written else negative,
         "model": loaded.name,
         "plain": str(plain),
         "guidance": str(final),
@@ -92,33 +97,41 @@ def generate(
         "dtype": str(loaded.dtype).removeprefix("torch."),
         **({} if at is None else {"caption_steps": at}),
     }
-    if batch > 1:
-        settings["batch"] = batch
-    if loaded.options:
-        settings["model_options"] = loaded.options
-    folder = RunFolder(out, settings)
-    done = folder.done()
+    extra = {"batch": batch if batch > 1 else None, "threads": threads, "model_options": loaded.options}
+    settings |= {name: value for name, value in extra.items() if value}
+    with (
+        Generated(out, settings, {"threads": default_threads(loaded.folder)}) as run,
+        computing(run.settings["threads"]),
+    ):
+        sheet = _complete(run, recipe, seeds, batch, say)
+    for record in run.records.values():
+        if record["arm"] == "dnp" and record["seed"] in seeds:
+            say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
+    say(f"{counted(len(seeds), 'seed')} in {out}: look at {sheet}")
+    return run
+
+
+def _complete(run: Generated, recipe: DNP, seeds: Sequence[int], batch: int, say: Callable[[str], None]) -> Path | None:
+    """Make what is missing, and the contact sheet if there is anything to show."""
+    done = run.done()
     todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
     if len(todo) < len(seeds):
-        say(f"{len(seeds) - len(todo)} of {counted(len(seeds), 'seed')} already in {out}")
+        say(f"{len(seeds) - len(todo)} of {counted(len(seeds), 'seed')} already in {run.path}")
     bars = sys.stderr.isatty()  # elsewhere they would fill a log
     try:
         for start in range(0, len(todo), batch):
             now = todo[start : start + batch]
             which = f"{start + 1}{f'-{start + len(now)}' if len(now) > 1 else ''} of {len(todo)}"
             recipe.progress = lambda stage, which=which: bars and f"{stage:7} {which}"  # type: ignore[misc]
-            results = [folder.begun(prompt, seed) for seed in now]
+            results = [run.begun(seed) for seed in now]
             try:
                 recipe.complete(results)
             finally:  # what was made before a captioner failed is kept
-                folder.add(result for result in results if result.images)
+                run.keep(results)
+        run.finish()
     finally:
-        sheet = folder.write_sheet() if folder.done() else None
-    for record in folder.records:
-        if record["arm"] == "dnp" and record["seed"] in seeds:
-            say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
-    say(f"{counted(len(seeds), 'seed')} in {out}: look at {sheet}")
-    return folder
+        sheet = run.write_sheet() if run.done() else None
+    return sheet
 
 
 def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captioner | None:

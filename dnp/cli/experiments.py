@@ -109,6 +109,7 @@ def sweep(
     from dnp.experiments.choose import choose_scales, split
     from dnp.experiments.plan import Place, Plan, others
     from dnp.experiments.sweep import sweep as run
+    from dnp.experiments.workers import workers
     from dnp.models.defaults import Defaults
     from dnp.models.locate import locate
 
@@ -121,9 +122,10 @@ def sweep(
     asked, held_out = split(prompts, per_category, choose_prompts if choose else 0)
     plan = Plan(model, tuple(asked), tuple(found), others(prompts, found), **options)
     place = Place(**where)
-    if choose:
-        plan = choose_scales(plan, choose, held_out, range(choose_seeds), out, place, set(given))
-    made = run(plan, seeds, out, place)
+    with workers(place) as do:
+        if choose:
+            plan = choose_scales(plan, choose, held_out, range(choose_seeds), out, place, set(given), do)
+        made = run(plan, seeds, out, place, do=do)
     say(f"{counted(len(made.records), 'picture')} in {out}: dnp score {out}; dnp report {out}")
 
 

@@ -8,7 +8,21 @@ from typing import Any
 import click
 
 from dnp.cli.kinds import Steps, refuse
-from dnp.cli.options import CAPTIONER, COUNT, HOW, PICTURES, SCALE, Command, batch, option, out, say, seeds, takes
+from dnp.cli.options import (
+    CAPTIONER,
+    COUNT,
+    HOW,
+    PICTURES,
+    SCALE,
+    THREADS,
+    Command,
+    batch,
+    option,
+    out,
+    say,
+    seeds,
+    takes,
+)
 
 
 @click.command("generate", cls=Command)
@@ -38,6 +52,7 @@ from dnp.cli.options import CAPTIONER, COUNT, HOW, PICTURES, SCALE, Command, bat
     option("--count", type=COUNT, help="How many pictures, if --seed is one seed N: N, N+1, …"),
     out("out/generate", "the pictures, the contact sheet and the records"),
     batch(1, "Seeds"),
+    THREADS,
 )
 def generate(prompt: str, seeds: Sequence[int], count: int | None, how: dict[str, Any], **options: Any) -> None:
     """Make pictures of PROMPT: plain, its diffusion-negative, and with the caption of that as negative prompt.

@@ -77,7 +77,7 @@ def formulas() -> None:
 @click.command("env")
 def env() -> None:
     """Print versions and devices, and whether another distribution claims one of our names."""
-    from dnp.runs.run import versions
+    from dnp.runs.record import versions
 
     click.echo(f"python {platform.python_version()} on {platform.platform()}")
     for name, found in versions().items():

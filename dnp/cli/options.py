@@ -165,6 +165,12 @@ HOW = (  # and SCALE
     ),
     *COMMON,
 )
+_threads: dict[str, Any] = {
+    "type": AT_ONCE,
+    "show_default": "1 for a small model",
+    "help": "Threads of each process on a CPU. Another number is rounded differently; a run keeps its own.",
+}
+THREADS = option("--threads", section="Work", **_threads)
 CAPTIONER = option(
     "--captioner",
     section="Guidance and sampling",
@@ -187,6 +193,7 @@ PLACE = (
         metavar="[ADDRESS]",
         help="Work on a Ray cluster; without an address, on one started on this machine.",
     ),
+    _place("--threads", **_threads),
 )
 PICTURES = (MODEL, *LOADING, *DEVICE)  # what makes a model, for every command that makes pictures
 

@@ -68,7 +68,7 @@ def show(path: Path, as_json: bool) -> None:
     dnp show out/generate
     dnp show out/generate/00000-dnp.png --json
     """
-    from dnp.runs.run import read_record
+    from dnp.runs.record import read_record
     from eval.manifest import read_run
     from eval.text import visible
 

@@ -11,6 +11,7 @@ from typing import Any
 from dnp.experiments.plan import Place, Plan
 from dnp.experiments.scoring import needs
 from dnp.experiments.sweep import sweep
+from dnp.experiments.workers import Do
 from eval.manifest import write_whole
 from eval.metrics.registry import defaults, make
 from eval.prompts import Prompt, prompt_set
@@ -36,6 +37,7 @@ def choose_scales(
     out: Path,
     where: Place,
     given: set[str],
+    do: Do | None = None,
 ) -> Plan:
     """The plan with each arm, but those `given` a scale, at its best: of the scales tried, the one with the best mean
     on held-out prompts (of both things right by the world's judge if there is one, else of CLIP's full-prompt cosine).
@@ -49,7 +51,7 @@ def choose_scales(
     tried = [replace(arm, name=f"{arm.name}@{scale:g}", scale=scale) for arm in arms for scale in scales]
     folder = out / "choose"
     trial = replace(plan, prompts=tuple(prompts), arms=tuple(tried))
-    sweep(trial, seeds, folder, where, label="choosing")
+    sweep(trial, seeds, folder, where, "choosing", do)
     there = needs(plan.model)
     (metric,) = make(defaults(there)[:1], there)
     score(folder, [metric], label=None)

@@ -24,7 +24,7 @@ from dnp.limits import check_prompt
 from dnp.models.defaults import Defaults
 from dnp.models.locate import locate
 from dnp.runs.contact_sheet import Cell, sheet
-from dnp.runs.run import png
+from dnp.runs.record import png
 from eval.manifest import write_whole
 from eval.prompts import Prompt, prompt_set
 

@@ -20,9 +20,10 @@ def pictures(folder):
 
 def test_what_generate_writes(lines, run):
     names = {f"0000{seed}-{arm}.png" for seed in range(4) for arm in ("plain", "dns", "dnp")}
-    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl"}
+    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl", ".lock"}
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert settings["prompt"] == PROMPT and settings["model"] == "embedded" and settings["steps"] == 1
+    assert settings["threads"] == 1
     assert "seed" not in settings  # any more of them may come into the same folder
     records = lines(run)
     assert {record["path"] for record in records} == names
@@ -30,6 +31,7 @@ def test_what_generate_writes(lines, run):
         assert hashlib.sha256((run / record["path"]).read_bytes()).hexdigest() == record["sha256"]
         assert bool(record["negative_prompt"]) == (record["arm"] == "dnp")
         assert bool(record["caption"]) == (record["arm"] != "plain")
+        assert record["source"] == {"plain": "none", "dns": "dns", "dnp": "auto"}[record["arm"]]
 
 
 def test_the_same_command_makes_the_same_bytes_whatever_the_count(generate, run, tmp_path):
@@ -46,7 +48,8 @@ def test_again_makes_nothing_new(generate, run, monkeypatch):
     result = generate(run, "--seed", "0-3")
     assert "4 of 4 seeds already in" in result.stderr
     after = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.iterdir()}
-    before.pop("sheet.png"), after.pop("sheet.png")  # which is made of them, each time
+    for made_each_time in ("sheet.png", ".lock"):
+        before.pop(made_each_time), after.pop(made_each_time)
     assert before == after
 
 
@@ -79,6 +82,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(generate, li
         "run.json",
         "manifest.jsonl",
         "sheet.png",
+        ".lock",
     }
     assert {record["path"] for record in lines(tmp_path / "out")} == finished
     generate(tmp_path / "out", "--seed", "0-3")
