@@ -18,12 +18,12 @@ does. This room holds those translators and knows nothing of what the image is o
 Importing this room imports neither torch nor transformers.
 """
 
-from captioning.base import Captioner, CaptionError
+from captioning.captioner import INSTRUCTION, Captioner, CaptionError
 from captioning.controls import UNIVERSAL, Fixed, RandomCaption, Universal
 from captioning.endpoint import Endpoint
 from captioning.person import Person
-from captioning.text import MAX_TOKENS, MAX_WORDS, Caption, usable
-from captioning.vision_language import INSTRUCTION, TASK, Transformers
+from captioning.transformers_model import TASK, Transformers
+from captioning.usable import MAX_TOKENS, MAX_WORDS, Caption, usable
 
 __all__ = [
     "INSTRUCTION",

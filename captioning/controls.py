@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from PIL import Image
 
-from captioning.base import CaptionError
+from captioning.captioner import CaptionError
 
 UNIVERSAL = (
     "ugly",

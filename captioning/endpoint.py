@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from captioning.base import CaptionError
-from captioning.vision_language import INSTRUCTION
+from captioning.captioner import INSTRUCTION, CaptionError
 
 OPENAI = "https://api.openai.com/v1"
 

@@ -10,8 +10,8 @@ from typing import TextIO
 
 from PIL import Image
 
-from captioning.base import CaptionError
-from captioning.text import MAX_WORDS
+from captioning.captioner import CaptionError
+from captioning.usable import MAX_WORDS
 
 
 class Person:

@@ -18,12 +18,8 @@ import torch
 
 from dnp.errors import DNPError, first_line
 from dnp.models.checkpoint import PICKLES, Parts, a_pickle, readable, silence
+from dnp.models.configurations import CLIP, OPEN_CLIP, UNET, VAE, Shapes, configurations
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
-_CLIP = {"1": "cond_stage_model.transformer.text_model.", "XL": "conditioner.embedders.0.transformer.text_model."}
-_OPEN_CLIP = {"2": "cond_stage_model.model.", "XL": "conditioner.embedders.1.model."}
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 _BETAS |= {"set_alpha_to_one": False, "steps_offset": 1}
 
@@ -51,12 +47,12 @@ def from_file(path: Path, dtype: torch.dtype, prediction: str | None = None, pic
     passed = {} if family == "XL" else {"safety_checker": None, "feature_extractor": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            configurations = _configurations(family, shapes)
-            configurations["unet"]["sample_size"] = {"1": 64, "2": 64 if prediction == "epsilon" else 96, "XL": 128}[
+            configs = configurations(family, shapes)
+            configs["unet"]["sample_size"] = {"1": 64, "2": 64 if prediction == "epsilon" else 96, "XL": 128}[
                 family
             ]
-            _write(Path(folder), configurations)
-            for name, config in configurations.items():
+            _write(Path(folder), configs)
+            for name, config in configs.items():
                 if name.startswith("text_encoder"):  # 2.x and the second of XL fill up with zeros
                     pad = "!" if config["hidden_act"] == "gelu" else "<|endoftext|>"
                     passed[name.replace("text_encoder", "tokenizer")] = tokenizer(
@@ -114,13 +110,13 @@ def _read(path: Path, pickle: bool) -> tuple[Shapes, int | None]:
 
 
 def _family(path: Path, shapes: Shapes) -> str:
-    has = {family: f"{prefix}ln_final.weight" in shapes for family, prefix in _OPEN_CLIP.items()}
-    whole = f"{_UNET}input_blocks.0.0.weight" in shapes and any(key.startswith((_VAE, "vae.")) for key in shapes)
+    has = {family: f"{prefix}ln_final.weight" in shapes for family, prefix in OPEN_CLIP.items()}
+    whole = f"{UNET}input_blocks.0.0.weight" in shapes and any(key.startswith((VAE, "vae.")) for key in shapes)
     if "edm_mean" in shapes:
         raise DNPError(f"{path} is a Playground model, of other noise levels than Stable Diffusion's: use another")
     if whole and (has["2"] or has["XL"]):
         return "XL" if has["XL"] else "2"
-    if whole and f"{_CLIP['1']}final_layer_norm.weight" in shapes:
+    if whole and f"{CLIP['1']}final_layer_norm.weight" in shapes:
         return "1"
     kinds = {
         "a LoRA, which changes a model": r"lora_|lora\.|\.lokr_|\.hada_",
@@ -149,17 +145,6 @@ def tokenizer(pad: str = "<|endoftext|>", length: int = 77) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=list(clip.bpe_ranks), pad_token=pad, model_max_length=length)
 
 
-def _configurations(family: str, shapes: Shapes) -> dict[str, dict[str, Any]]:
-    """Of the networks, by the folders that diffusers has them in."""
-    vae = "vae." if any(key.startswith("vae.") for key in shapes) else _VAE
-    texts = [_clip(_below(shapes, _CLIP[family]))] if family in _CLIP else []
-    texts += [_open_clip(_below(shapes, _OPEN_CLIP[family]))] if family in _OPEN_CLIP else []
-    return {
-        "unet": _unet(_below(shapes, _UNET), pooled=texts[-1]["projection_dim"]),
-        "vae": _vae(_below(shapes, vae)) | {"scaling_factor": 0.13025 if family == "XL" else 0.18215},
-    } | {f"text_encoder{'_2' if i else ''}": config for i, config in enumerate(texts)}
-
-
 def _write(folder: Path, configurations: Mapping[str, dict[str, Any]]) -> None:
     """As files, which is how diffusers takes them, with `model_index.json`."""
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
@@ -169,86 +154,3 @@ def _write(folder: Path, configurations: Mapping[str, dict[str, Any]]) -> None:
         if name.startswith("text_encoder"):
             index[name] = ["transformers", "CLIPTextModelWithProjection" if name.endswith("_2") else "CLIPTextModel"]
     (folder / "model_index.json").write_text(json.dumps(index))
-
-
-def _below(shapes: Shapes, prefix: str) -> Shapes:
-    return {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    """How many `prefix0.`, `prefix1.`, … there are."""
-    return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})
-
-
-def _unet(shapes: Shapes, pooled: int) -> dict[str, Any]:
-    blocks = _count(shapes, "input_blocks.")
-    downs = [i for i in range(blocks) if f"input_blocks.{i}.0.op.weight" in shapes]
-    layers = (downs[0] if downs else blocks) - 1
-    firsts = [1, *(i + 1 for i in downs)]  # of each resolution
-    widths = [shapes[f"input_blocks.{i}.0.out_layers.3.weight"][0] for i in firsts]
-    depths = [_count(shapes, f"input_blocks.{i}.1.transformer_blocks.") for i in firsts]
-    middle = _count(shapes, "middle_block.1.transformer_blocks.")
-    first = next(f"input_blocks.{i}.1." for i, depth in zip(firsts, depths, strict=True) if depth)
-    linear = len(shapes[f"{first}proj_in.weight"]) == 2
-    found = {
-        "in_channels": shapes["input_blocks.0.0.weight"][1],
-        "out_channels": shapes["out.2.weight"][0],
-        "block_out_channels": widths,
-        "layers_per_block": layers,
-        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-        "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
-        "transformer_layers_per_block": [depth or middle for depth in depths],
-        "cross_attention_dim": shapes[f"{first}transformer_blocks.0.attn2.to_k.weight"][1],
-        "use_linear_projection": linear,
-        # heads, under diffusers' name: of 64 channels each since 2.0, eight of them before
-        "attention_head_dim": [max(width // 64, 1) for width in widths] if linear else 8,
-    }
-    if "label_emb.0.0.weight" in shapes:  # SDXL's pooled text, and six sizes
-        total = shapes["label_emb.0.0.weight"][1]
-        found |= {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": total}
-        found |= {"addition_time_embed_dim": (total - pooled) // 6}
-    return found
-
-
-def _vae(shapes: Shapes) -> dict[str, Any]:
-    levels = _count(shapes, "encoder.down.")
-    return {
-        "block_out_channels": [shapes[f"encoder.down.{i}.block.0.conv1.weight"][0] for i in range(levels)],
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "layers_per_block": _count(shapes, "encoder.down.0.block."),
-        "latent_channels": shapes["decoder.conv_in.weight"][1],
-    }
-
-
-def _clip(shapes: Shapes) -> dict[str, Any]:
-    vocabulary, width = shapes["embeddings.token_embedding.weight"]
-    return _text(vocabulary, width, shapes["embeddings.position_embedding.weight"][0]) | {
-        "num_hidden_layers": _count(shapes, "encoder.layers."),
-        "intermediate_size": shapes["encoder.layers.0.mlp.fc1.weight"][0],
-        "hidden_act": "quick_gelu",
-        "projection_dim": width,
-    }
-
-
-def _open_clip(shapes: Shapes) -> dict[str, Any]:
-    vocabulary, width = shapes["token_embedding.weight"]
-    return _text(vocabulary, width, shapes["positional_embedding"][0]) | {
-        # 2.x reads the last layer but one: the 24th, where it is there, is not used
-        "num_hidden_layers": 23 if (layers := _count(shapes, "transformer.resblocks.")) == 24 else layers,
-        "intermediate_size": shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
-        "hidden_act": "gelu",
-        "projection_dim": shapes["text_projection"][1] if "text_projection" in shapes else width,
-    }
-
-
-def _text(vocabulary: int, width: int, length: int) -> dict[str, Any]:
-    return {
-        "model_type": "clip_text_model",
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "num_attention_heads": max(width // 64, 1),
-        "max_position_embeddings": length,
-        "bos_token_id": vocabulary - 2,
-        "eos_token_id": vocabulary - 1,
-    }

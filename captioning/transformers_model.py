@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from captioning.base import CaptionError
+from captioning.captioner import INSTRUCTION, CaptionError
 
 if TYPE_CHECKING:
     import torch
-
-INSTRUCTION = "Describe this image in one plain sentence of fewer than 60 words."
-r"""What a chat model is asked by default: our words for what the paper asked people (section 4.3)."""
 
 TASK = "<CAPTION>"
 r"""What Florence-2 is asked by default: the shortest of its captions. It also knows ``<DETAILED_CAPTION>`` and

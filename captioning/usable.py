@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from captioning.base import CaptionError
+from captioning.captioner import CaptionError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

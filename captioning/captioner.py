@@ -5,6 +5,9 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+INSTRUCTION = "Describe this image in one plain sentence of fewer than 60 words."
+r"""What a chat model is asked by default: our words for what the paper asked people (section 4.3)."""
+
 
 class CaptionError(ValueError):
     r"""A captioner cannot be loaded, gave no caption, or gave one that cannot be used.
