@@ -16,6 +16,24 @@ class CaptionError(ValueError):
     """
 
 
+class NoCaption(str):
+    r"""The empty text of an image for which a captioner has no caption, with the reason.
+
+    A captioner of many images gives it in place of one text, so that the others are kept.
+    :func:`captioning.usable` raises the reason.
+
+    Args:
+        why: One line that names the captioner and the remedy.
+    """
+
+    why: str
+
+    def __new__(cls, why: str) -> "NoCaption":
+        self = super().__new__(cls, "")
+        self.why = why
+        return self
+
+
 @runtime_checkable
 class Captioner(Protocol):
     r"""Anything that describes images.
@@ -31,7 +49,7 @@ class Captioner(Protocol):
 
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         r"""
-        Arguments:
+        Args:
             images: The images, of any size and mode.
 
         Returns:

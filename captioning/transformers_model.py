@@ -37,7 +37,7 @@ class Transformers:
         | Large Language Models (Li et al., 2023)
         | https://arxiv.org/abs/2301.12597
 
-    Arguments:
+    Args:
         path_or_hub_id: A folder written by ``save_pretrained`` of the model and of its processor, or a name
             on the hub. Only safetensors weights are loaded, and no code that comes with them is run.
         prompt: What to ask a chat model (by default :data:`INSTRUCTION`), the task of Florence-2 (by default

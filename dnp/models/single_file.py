@@ -11,46 +11,55 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dnp.errors import DNPError, first_line
-from dnp.models.checkpoint import PICKLES, Parts, a_pickle, readable, silence
+from dnp.models.checkpoint import Parts, silence
 from dnp.models.configurations import CLIP, OPEN_CLIP, UNET, VAE, Shapes, configurations
+from dnp.models.files import PICKLES, read_weights, readable
 
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 _BETAS |= {"set_alpha_to_one": False, "steps_offset": 1}
+# What a file has beside its networks' weights: statements about it, tables that follow from β, and text encoders, whose
+# last layer 2.x does not use
+_KNOWN = re.compile(
+    r"^(global_step|v_pred|ztsnr|logvar|scale_factor|betas|lvlb_weights|model_ema\.(decay|num_updates)|denoiser\.sigmas)$"
+    r"|^(alphas_cumprod|sqrt_|log_one_minus_|posterior_)|position_ids$|logit_scale$|attn_mask$|^first_stage_model\.loss\."
+    r"|\.(token_embedding\.weight|positional_embedding|text_projection(\.weight)?|position_embedding\.weight)$"
+    r"|\.(ln_final|final_layer_norm)\.(weight|bias)$"
+    r"|\.(resblocks|encoder\.layers)\.\d+\.(ln_[12]|layer_norm[12]|attn|self_attn|mlp)\."
+)
 
 
 def from_file(path: Path, dtype: torch.dtype, prediction: str | None = None, pickle: bool = False) -> Parts:
     """Stable Diffusion 1.x, 2.x or XL from a `.safetensors` file, or from a pickled one if that is asked for.
 
     Args:
-        dtype: of the U-Net and the text encoders; the autoencoder is in float32.
-        prediction: "epsilon" or "v_prediction", which the weights do not show. By default as diffusers has it: v for
-            2.x, but for a file that says to be the base model by its `global_step`; v for an XL that says `v_pred`.
-        pickle: read a pickle too, by torch's loader of nothing but weights.
+        dtype: Of the U-Net and the text encoders; the autoencoder is in float32.
+        prediction: "epsilon" or "v_prediction". By default what the file states (`modelspec.prediction_type` in its
+            metadata, a key `v_pred`, the `global_step` of 2.0's base model); if it states nothing, v for 2.x and ε for
+            the others.
+        pickle: Read a pickle too, by torch's loader of weights only.
 
     Raises:
-        DNPError: it is none, or a part of one, or truncated.
+        DNPError: The file is truncated, holds no such model, or only a part of one.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    shapes, step = _read(path, pickle)
+    held = _read(path, pickle)
+    shapes = held.shapes
     family = _family(path, shapes)
-    if prediction is None:
-        base = family == "1" or (family == "2" and step == 875000) or (family == "XL" and "v_pred" not in shapes)
-        prediction = "epsilon" if base else "v_prediction"
+    prediction = prediction or _stated(path, family, held) or ("v_prediction" if family == "2" else "epsilon")
     kind = StableDiffusionXLPipeline if family == "XL" else StableDiffusionPipeline
     passed = {} if family == "XL" else {"safety_checker": None, "feature_extractor": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
             configs = configurations(family, shapes)
-            configs["unet"]["sample_size"] = {"1": 64, "2": 64 if prediction == "epsilon" else 96, "XL": 128}[
-                family
-            ]
+            configs["unet"]["sample_size"] = {"1": 64, "2": 64 if prediction == "epsilon" else 96, "XL": 128}[family]
             _write(Path(folder), configs)
             for name, config in configs.items():
                 if name.startswith("text_encoder"):  # 2.x and the second of XL fill up with zeros
@@ -81,6 +90,7 @@ def from_file(path: Path, dtype: torch.dtype, prediction: str | None = None, pic
         pipeline.vae,
         pipeline.scheduler,
         family == "XL",
+        _unread(held, pipeline),
     )
     for network in found.networks:
         if lacking := [name for name, weight in network.named_parameters() if weight.is_meta]:
@@ -88,25 +98,76 @@ def from_file(path: Path, dtype: torch.dtype, prediction: str | None = None, pic
     return found
 
 
-def _read(path: Path, pickle: bool) -> tuple[Shapes, int | None]:
-    if path.suffix in PICKLES:
-        if not pickle:
-            raise DNPError(a_pickle(path))
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
-            raise DNPError(f"{path} holds more than weights, and is not loaded ({first_line(error)})") from None
-        while "state_dict" in weights:
-            weights = weights["state_dict"]
-        return {key: tuple(value.shape) for key, value in weights.items() if hasattr(value, "shape")}, None
-    if not readable(path):
-        raise DNPError(f"{path} is truncated or no safetensors file: copy it again")
-    from safetensors import safe_open
+@dataclass(frozen=True)
+class _Held:
+    """What a file holds: the shapes of its weights, and what it says beside them."""
 
-    with safe_open(path, "pt") as file:
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        step = int(file.get_tensor("global_step")) if "global_step" in shapes else None
-    return shapes, step
+    shapes: Shapes
+    metadata: Mapping[str, str]
+    step: int | None
+
+
+def _read(path: Path, pickle: bool) -> _Held:
+    if path.suffix.lower() not in PICKLES:
+        if not readable(path):
+            raise DNPError(f"{path} is truncated or no safetensors file: copy it again")
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            step = file.get_tensor("global_step") if "global_step" in shapes else None
+            return _Held(shapes, file.metadata() or {}, _number(step))
+    outer, _ = read_weights(path, pickle)
+    weights = outer["state_dict"] if isinstance(outer.get("state_dict"), dict) else outer
+    shapes = {str(key): tuple(value.shape) for key, value in weights.items() if isinstance(value, torch.Tensor)}
+    if not shapes:
+        raise DNPError(f"{path} holds no weights: give another file")
+    return _Held(shapes, {}, _number(outer.get("global_step", weights.get("global_step"))))
+
+
+def _number(step: Any) -> int | None:
+    try:
+        return int(step)
+    except (TypeError, ValueError, RuntimeError):  # None, a text, several numbers
+        return None
+
+
+def _stated(path: Path, family: str, held: _Held) -> str | None:
+    """The prediction type that the file states: in its metadata, by an empty key, or by the step of 2.0's base model.
+
+    Raises:
+        DNPError: It states two, or one that is neither of ε nor of v.
+    """
+    said = {}
+    if (spec := held.metadata.get("modelspec.prediction_type")) is not None:
+        names = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
+        if (name := spec.strip().lower().replace("-", "_")) not in names:
+            raise DNPError(f"{path} says modelspec.prediction_type={spec!r}, which is none of epsilon, v")
+        said["modelspec.prediction_type"] = names[name]
+    if "v_pred" in held.shapes:
+        said["v_pred"] = "v_prediction"
+    if len(set(said.values())) > 1:
+        raise DNPError(
+            f"{path} says both {' and '.join(said.values())} ({', '.join(said)}): say which with --prediction"
+        )
+    if said:
+        return next(iter(said.values()))
+    return "epsilon" if family == "2" and held.step == 875000 else None
+
+
+def _unread(held: _Held, pipeline: Any) -> list[str]:
+    """The names of weights that no part takes. Which ones a network takes is asked of diffusers' converters."""
+    from diffusers.loaders import single_file_utils as converters
+
+    taken: set[str] = set()
+    names = list(held.shapes)
+    numbered = {name: torch.tensor(i) for i, name in enumerate(names)}
+    for convert, network in (
+        (converters.convert_ldm_unet_checkpoint, pipeline.unet),
+        (converters.convert_ldm_vae_checkpoint, pipeline.vae),
+    ):
+        taken |= {names[int(number)] for number in convert(dict(numbered), network.config).values()}
+    return sorted(name for name in names if name not in taken and not _KNOWN.search(name))
 
 
 def _family(path: Path, shapes: Shapes) -> str:
