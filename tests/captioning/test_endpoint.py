@@ -117,14 +117,14 @@ def test_without_a_key(answers, images: list[Image.Image], monkeypatch: pytest.M
     monkeypatch.delenv("OPENAI_API_KEY")
     answers.says["x"] = (401, {})
     assert "wants a key in OPENAI_API_KEY (401)" in refused(Endpoint("m", answers.url("x")), images[:1])
-    with pytest.raises(CaptionError, match="wants a key: set OPENAI_API_KEY"):
+    with pytest.raises(CaptionError, match="needs a key: set OPENAI_API_KEY"):
         Endpoint("gpt-4o")
 
 
 def test_never(answers, images: list[Image.Image]) -> None:
     answers.says["x"] = None
     captioner = Endpoint("m", answers.url("x"), timeout=0.1, retries=1)
-    assert "gave no answer within 0.1 s, after 2 tries: see whether" in refused(captioner, images[:2])
+    assert "gave no answer within 0.1 s, after 2 tries: is it overloaded" in refused(captioner, images[:2])
 
 
 def test_nobody_there(images: list[Image.Image]) -> None:
