@@ -15,7 +15,7 @@ from torch import Tensor
 from dnp.errors import DNPError
 from dnp.models import checkpoint
 from dnp.models.defaults import Defaults
-from dnp.models.flow_denoiser import FluxVelocity, FlowDenoiser, SD3Velocity, Table
+from dnp.models.flow_denoiser import FlowDenoiser, FluxVelocity, SD3Velocity, Table
 
 KINDS = ("StableDiffusion3Pipeline", "FluxPipeline")
 # How the pipelines sample; the scale is of true guidance, with a prediction for the empty prompt
@@ -35,7 +35,7 @@ class FlowModel:
         name: For the records.
         size: Of the pictures, (width, height), multiples of 16; 1024x1024 for Flux, else the transformer's own.
         table: What the schedule "model" is: "diffusers", the pipeline's own noise levels; or "paper", SD 3's levels
-            shifted once, as its paper has them, where diffusers' scheduler shifts them twice. Of Flux they are the same.
+            shifted once, as in its paper, where diffusers' scheduler shifts them twice. Of Flux they are the same.
         embedded_guidance: The scale that Flux-dev's network is given; others take none.
         tokens: How many tokens the T5 encoder reads, 256 of SD 3 and 512 of Flux by default.
 

@@ -223,5 +223,5 @@ def tiny_flow(kind):
 
 @pytest.fixture(scope="session")
 def flow_pipeline():
-    """"SD3" or "Flux" → a tiny pipeline of it, made once."""
+    """ "SD3" or "Flux" → a tiny pipeline of it, made once."""
     return cache(tiny_flow)

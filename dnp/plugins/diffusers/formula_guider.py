@@ -54,9 +54,7 @@ class FormulaGuider(BaseGuidance):
     _input_predictions = ["pred_cond", "pred_uncond"]
 
     @register_to_config
-    def __init__(
-        self, guidance: str = "CFG(7.5)", start: float = 0.0, stop: float = 1.0, enabled: bool = True
-    ) -> None:
+    def __init__(self, guidance: str = "CFG(7.5)", start: float = 0.0, stop: float = 1.0, enabled: bool = True) -> None:
         super().__init__(start, stop, enabled)
         self.guidance = parse(guidance)
         self.scheduler: Any = None

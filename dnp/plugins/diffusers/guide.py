@@ -29,7 +29,7 @@ def guide(pipeline: Any, guidance: str | Guidance, **options: Any) -> Guided:
         image = guided("a cat", negative_prompt="a dog", seeds=0).images[0]
 
     Args:
-        pipeline: A `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, `StableDiffusion3Pipeline` or `FluxPipeline`.
+        pipeline: A `StableDiffusionPipeline`, `…XLPipeline`, `StableDiffusion3Pipeline` or `FluxPipeline`.
         guidance: The guidance, or its formula.
         options: `sampler`, by its name in `samplers` ("euler" by default); `schedule`, by its name there (by default
             the noise levels of the pipeline's own scheduler); of U-Nets `empty`, "encoded" or "zeros"; of flow models
@@ -174,7 +174,8 @@ def _noise(
         if flux and noise.ndim == 3:
             noise = unpack(noise, model.shape[1] // 2, model.shape[2] // 2)
         if noise.shape != (count, *model.shape):
-            raise DNPError(f"the latents are {tuple(noise.shape)}, but {count} prompts of this size need {(count, *model.shape)}")
+            need = (count, *model.shape)
+            raise DNPError(f"the latents are {tuple(noise.shape)}, but {count} prompts of this size need {need}")
     elif seeds is None:
         from diffusers.utils.torch_utils import randn_tensor
 

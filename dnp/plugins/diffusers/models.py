@@ -98,11 +98,10 @@ class UNetModel:
         if autoencoder.dtype == torch.float16 and config.force_upcast:
             autoencoder = copy.deepcopy(autoencoder).float()  # SDXL's overflows; the pipeline's own stays as it is
         for z in latents.to(self.device).split(1):
-            if getattr(config, "latents_mean", None) is not None and getattr(config, "latents_std", None) is not None:
-                mean, std = (torch.tensor(v, device=z.device).view(1, -1, 1, 1) for v in (config.latents_mean, config.latents_std))
-                z = z * std / config.scaling_factor + mean
-            else:
-                z = z / config.scaling_factor
+            mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+            z = z / config.scaling_factor
+            if mean is not None and std is not None:
+                z = z * z.new_tensor(std).view(1, -1, 1, 1) + z.new_tensor(mean).view(1, -1, 1, 1)
             x = autoencoder.decode(z.to(autoencoder.dtype), return_dict=False)[0]
             images += self.pipeline.image_processor.postprocess(x.float())
         self.pipeline.maybe_free_model_hooks()

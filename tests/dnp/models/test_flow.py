@@ -122,9 +122,7 @@ def test_flux_shifts_once_by_its_number_of_patches(flow_pipeline):
     pipeline = flow_pipeline("Flux")
     big = FlowModel(pipeline, size=(128 * 2, 128 * 2))  # 4096 patches, as of 1024x1024 at a factor of 8
     assert big.shape == (4, 128, 128)
-    torch.testing.assert_close(
-        times(big, 4), torch.tensor([1, 0.9045, 0.7595, 0.5128]).double(), atol=5e-5, rtol=0
-    )
+    torch.testing.assert_close(times(big, 4), torch.tensor([1, 0.9045, 0.7595, 0.5128]).double(), atol=5e-5, rtol=0)
     assert torch.equal(times(big, 4), times(FlowModel(pipeline, size=(256, 256), table="paper"), 4))
     small = FlowModel(pipeline, size=(32 * 2, 32 * 2))  # 256 patches
     t = torch.arange(4, 0, -1, dtype=torch.double) / 4
@@ -187,7 +185,8 @@ def test_it_loads_from_a_directory_with_t5_in_parts_or_left_out(kind, flow_pipel
     assert without.options["t5"] is False and missing.options["t5"] is False
     hidden = without.encode([PROMPT])["encoder_hidden_states"]
     assert torch.equal(hidden, missing.encode([PROMPT])["encoder_hidden_states"])
-    assert not hidden[:, 77:].any() and torch.equal(hidden[:, :77], direct.encode([PROMPT])["encoder_hidden_states"][:, :77])
+    clip = direct.encode([PROMPT])["encoder_hidden_states"][:, :77]
+    assert not hidden[:, 77:].any() and torch.equal(hidden[:, :77], clip)
 
 
 def test_load_chooses_by_the_kind_and_says_what_an_option_is_not_for(embedded, flow_pipeline, tmp_path):
