@@ -20,8 +20,8 @@ class TemporalScoreRescaling(Modifier):
 
     .. math:: \hat\epsilon = \frac{\sigma_d^2 + \sigma^2}{\sigma_d^2 / k + \sigma^2} \, \epsilon_g
 
-    For Gaussian data of deviation :math:`\sigma_d` it is exact at all noise levels; the paper's form is
-    :math:`(\eta \sigma_d^2 + 1) / (\eta \sigma_d^2 / k + 1)` with the signal-to-noise ratio :math:`\eta = 1 / \sigma^2`.
+    For Gaussian data of deviation :math:`\sigma_d` it is exact at all noise levels. The paper's form is
+    :math:`(\eta \sigma_d^2 + 1) / (\eta \sigma_d^2 / k + 1)`, with :math:`\eta = 1 / \sigma^2`.
 
     Args:
         guidance: What is scaled.
