@@ -22,7 +22,8 @@ class MAMBOG(Guidance):
     .. math:: \hat v = v_u + \big(1 + (s - 1) \, e^{-\alpha r}\big) (v_p - v_u), \qquad
         r = \frac{\|v_p - v_u\|}{\|v_u\|}
 
-    diffusers' guider takes the norms of whatever the model predicts, which are other ones for :math:`\epsilon`.
+    diffusers' guider takes the norms of whatever the model predicts, which are other ones for :math:`\epsilon`, and
+    fails for pictures, whose norm it asks for over three dimensions.
 
     Args:
         scale: The guidance scale :math:`s` of a change of no size; 1 is the plain prompt, at one evaluation.

@@ -65,7 +65,15 @@ def test_tcfg_equals_diffusers(given):
     x, answers = given
     theirs = TangentialClassifierFreeGuidance(7.5)
     expected = denoised(x, theirs.forward(noise(x, answers["prompt"]), noise(x, answers["empty"])).pred)
-    torch.testing.assert_close(guided(TCFG(7.5), given), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(guided(TCFG(7.5), given), expected, rtol=1e-3, atol=2e-3)  # theirs is in float32
+
+
+def test_tcfg_by_the_singular_value_decomposition(given):
+    x, answers = given
+    p, u = noise(x, answers["prompt"]), noise(x, answers["empty"])
+    main = torch.linalg.svd(torch.stack([p, u], 1).flatten(2), full_matrices=False).Vh[:, :1]
+    kept = ((u.flatten(1)[:, None] @ main.mT) @ main).view_as(u)
+    torch.testing.assert_close(guided(TCFG(7.5), given), denoised(x, kept + 7.5 * (p - kept)))
 
 
 def test_tcfg_of_predictions_that_are_the_same_is_theirs(given):
@@ -77,7 +85,8 @@ def test_tcfg_of_predictions_that_are_the_same_is_theirs(given):
 def test_mambo_g_equals_diffusers(given):
     x, answers = given
     velocity = {name: noise(x, d) - d for name, d in answers.items()}
-    theirs = MagnitudeAwareGuidance(9.0).forward(velocity["prompt"], velocity["empty"]).pred
+    flat = {name: v.flatten(2) for name, v in velocity.items()}  # the norm of a picture's four dimensions fails there
+    theirs = MagnitudeAwareGuidance(9.0).forward(flat["prompt"], flat["empty"]).pred.view_as(x)
     level = SIGMA.view(-1, 1, 1, 1)
     torch.testing.assert_close(guided(MAMBOG(9), given), (x - level * theirs) / (1 + level))
     assert MAMBOG(1).wrap(lambda x, sigma: x).guidance.names == ("empty", "prompt")
@@ -173,7 +182,7 @@ def test_feedback_guidance_is_the_recursion_by_hand(given):
         (lambda: FeedbackGuidance(pi=1.0), "pi of FeedbackGuidance is between 0 and 1, not 1.0"),
         (lambda: FeedbackGuidance(most=1), "the largest scale of FeedbackGuidance is above 1, not 1"),
         (lambda: TemporalScoreRescaling(CFG(3), 0), "k of TemporalScoreRescaling is above 0, not 0"),
-        (lambda: SLD(7.5, safety="much"), "safety of SLD is one number"),
+        (lambda: SLD(7.5, safety=lambda sigma: sigma), "safety of SLD is one number"),
     ],
 )
 def test_what_cannot_be_used_is_named(make, told):
