@@ -100,16 +100,22 @@ class GuidedDenoiser(Wrapper):
         return self._forwards + int(self._noted[_FORWARDS])
 
     def reset(self) -> None:
-        r"""Sets the counts to zero, and forgets what was noted and what a guidance keeps from step to step.
-
-        A noise level that rises begins a new run by itself; one that begins below the end of the last does not.
-        """
+        r"""Begins a new run, with counts of zero."""
         self._evaluations = self._forwards = 0
-        self._memory = Memory()
         self._noted = torch.zeros_like(self._noted)
+        self.begin()
+
+    def begin(self) -> None:
+        r"""Begins a new run: forgets what a guidance keeps from step to step, and what :meth:`check` would raise.
+
+        A noise level that rises begins one by itself; a run that begins below the end of the last one needs this.
+        """
+        self._memory = Memory()
+        self._noted = self._noted.clone()
+        self._noted[_BAD_CALL:] = 0
 
     def check(self) -> None:
-        r"""Waits for the device, and raises if anything went wrong there since the last :meth:`reset`.
+        r"""Waits for the device, and raises if anything went wrong there in this run.
 
         Raises:
             GuidanceError: If a noise level was none of the denoiser's, or a guided prediction was not finite: it names

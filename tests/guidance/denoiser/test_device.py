@@ -80,7 +80,7 @@ def test_one_graph_serves_a_whole_schedule(guidance, dynamo):
         sigma = level.expand(2).clone()
         expected = plain(x, sigma, **conditions)
         torch.testing.assert_close(compiled(x, sigma, **conditions), expected, atol=1e-5, rtol=1e-5)
-    assert model.forwards >= 30 and model.evaluations >= plain.evaluations
+    assert model.forwards == plain.forwards and model.evaluations == plain.evaluations
     model.check()
 
 
@@ -115,9 +115,11 @@ def test_gradients_reach_x_and_the_scales(dynamo):
         expected = torch.autograd.grad(by_hand.square().sum(), (x, scale))
         torch.testing.assert_close((dx, ds), expected, atol=1e-4, rtol=1e-5)
     mask = torch.rand(1, 1, 4, 4, requires_grad=True)
-    model = Rescale(NegPrompt(mask, strength=mask), 0.5).wrap(denoiser)
-    model(x.detach(), torch.ones(2), **setting(model.guidance)[1]).sum().backward()
-    assert mask.grad.abs().min() > 0
+    guidance = NegPrompt(mask, strength=mask)
+    x, conditions = setting(guidance)
+    guidance.wrap(denoiser)(x, torch.ones(2), **conditions).sum().backward()
+    p, n = (denoiser(x, torch.ones(2), **conditions[name]) for name in ("prompt", "negative"))
+    torch.testing.assert_close(mask.grad, (p - n).sum((0, 1), keepdim=True), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [*RULES, Interval(CFG(7.5), 0.5, 2)], ids=str)
