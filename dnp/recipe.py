@@ -111,8 +111,9 @@ def paint(
         GuidanceError, SamplerError: from below.
     """
     guidance, seeds = as_guidance(guidance), _seeds(seeds)
-    texts = {name: [text] * len(seeds) if isinstance(text, str) else text for name, text in prompts.items()}
-    texts.setdefault("empty", [""] * len(seeds))
+    texts: dict[str, Sequence[str]] = {
+        name: [text] * len(seeds) if isinstance(text, str) else text for name, text in {"empty": "", **prompts}.items()
+    }
     _check_names(guidance, texts)
     conditions = {name: model.encode(texts[name]) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
