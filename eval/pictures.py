@@ -45,12 +45,16 @@ def read_bytes(folder: Path, path: str) -> bytes:
         raise PictureError(
             f"{place} is missing: run what made it again, or take its line out of the manifest"
         ) from None
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+        os.close(handle)
+        kind = (
+            f"has {about.st_size:,} bytes, more than a picture needs"
+            if stat.S_ISREG(about.st_mode)
+            else "is no regular file"
+        )
+        raise PictureError(f"{place} {kind}: take its line out of the manifest")
     with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise PictureError(f"{place} is no regular file: take its line out of the manifest")
-        if about.st_size > LARGEST:
-            raise PictureError(f"{place} has {about.st_size:,} bytes, more than a picture needs: take its line out")
         return file.read()
 
 

@@ -57,7 +57,8 @@ class Option(click.Option):
         return super().get_help_record(ctx)
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        if any(isinstance(text, str) and not text.strip() for text in (value if self.multiple and value else [value])):
+        values = value if isinstance(value, tuple | list) else [value]
+        if any(isinstance(text, str) and not text.strip() for text in values):
             raise click.BadParameter("it is empty: leave the option out, or give it a value", ctx, self)
         return super().process_value(ctx, value)
 

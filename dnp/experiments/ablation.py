@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from dnp.experiments.arms import Arm, arms
 from dnp.models.defaults import Defaults
@@ -37,7 +38,7 @@ def ablation(
     Raises:
         DNPError, GuidanceError, SamplerError: a formula, negative or sampler that cannot be used.
     """
-    ways = [
+    ways: list[dict[str, Any]] = [
         {"sampler": sampler, "steps": count, "dns": formula, "dns_steps": below}
         for sampler, count, formula in product(samplers or [how.sampler], steps or [how.steps], dns or [how.dns])
         for below in dns_steps or [min(count, how.dns_steps) if steps else how.dns_steps]

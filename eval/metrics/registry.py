@@ -98,7 +98,9 @@ METRICS = {
     ),
     "clip": Entry("raw cosine of picture and prompt, and Hessel's CLIPScore", _clip),
     "appearance": Entry("contrast and saturation, which high scales push up", _appearance),
-    "inception": Entry("Inception Score of each arm, mean and deviation over 10 splits", _inception),
+    "inception": Entry(
+        "Inception Score of each arm, mean and deviation over 10 splits (needs --classifier)", _inception
+    ),
 }
 
 

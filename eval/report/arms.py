@@ -54,7 +54,10 @@ def labels(found: Results) -> dict[str, str]:
         facts = _facts(about)
         rows.append((formula, *(facts[key] for key in ("negative", "sampler", "steps", "dns", _DNS_STEPS))))
     names = _names(rows) if rows else []
-    shown = {about["name"]: name for about, name in zip(numbered, names, strict=True)}
+    shown = {
+        about["name"]: name if names.count(name) == 1 else f"{name} ({about['name']})"
+        for about, name in zip(numbered, names, strict=True)
+    }
     return {arm: shown.get(arm, arm) for arm in dict.fromkeys(r["arm"] for r in found.records)}
 
 

@@ -268,7 +268,7 @@ def how(found: Results, names: dict[str, str]) -> Table:
     kept = [place for place, column in enumerate(columns) if len(set(column)) > 1]
     lines = tuple(Line(name, tuple(Cell(facts[place]) for place in kept)) for name, facts in rows)
     notes = (f"The same for all: {', '.join(same)}.",) if same else ()
-    return Table("How it was made", "arm", tuple(("", head[place]) for place in kept), lines, notes)
+    return Table("The arms", "arm", tuple(("", head[place]) for place in kept), lines, notes)
 
 
 def _spent(evaluations: float, seconds: float) -> tuple[str, str]:

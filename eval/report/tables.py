@@ -22,6 +22,11 @@ class Cell:
     note: str = ""
     kind: str = ""
 
+    @property
+    def parts(self) -> list[str]:
+        """The note as short lines: a difference, its interval, its p."""
+        return re.split(r" (?=\[)|, (?=p )", self.note) if self.note else []
+
 
 @dataclass(frozen=True)
 class Line:
@@ -69,8 +74,8 @@ class Table:
         return replace(self, head=tuple(self.head[p] for p in kept), lines=lines, notes=tuple(notes))
 
     def narrow(self) -> list[Table]:
-        """As many tables of at most `WIDEST` columns."""
-        starts = range(0, max(len(self.head), 1), WIDEST)
+        """As many tables of at most `WIDEST` columns; none where there are no columns."""
+        starts = range(0, len(self.head), WIDEST)
         return [
             replace(
                 self,
