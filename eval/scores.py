@@ -76,7 +76,7 @@ def score(folder: Path, metrics: Sequence[Metric | SetMetric], label: str | None
         bar.update(len(batch))
         batch.clear()
 
-    with tqdm(total=len(todo), desc=label, unit="picture", disable=label is None) as bar:
+    with tqdm(total=len(todo), desc=label, unit="picture", disable=None if label else True) as bar:
         for found in pictures(folder, todo, problems):
             batch.append(found)
             if len(batch) == BATCH:
