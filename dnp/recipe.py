@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import samplers
-from captioning import Caption, Captioner, Fixed, Universal, usable
+from captioning import Caption, Captioner, Fixed, Universal, captions_of
 from dnp.errors import DNPError
 from dnp.models.text_to_image import TextToImage
 from dnp.on_the_way import OnTheWay
@@ -163,6 +163,9 @@ class DNP:
     progress: Progress = field(default=lambda stage: False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.captioner, str):
+            text = self.captioner
+            raise DNPError(f"the captioner is the text {text!r}: give Transformers({text!r}), or Fixed(…) for a negative")
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
         _check_names(self.guidance, ("prompt", "empty", "negative"))
@@ -244,10 +247,9 @@ class DNP:
     def _caption(self, results: list[Result], captioner: Captioner) -> None:
         start = time.perf_counter()
         with ticker(self.progress("caption"), 1) as tick:
-            raw = captioner([result.images.get("dns", result.plain) for result in results])
+            images = [result.images.get("dns", result.plain) for result in results]
+            captions = captions_of(captioner, images, getattr(self.model, "tokenizer", None))
             tick()
-        if len(raw) != len(results):
-            raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
-        for result, text in zip(results, raw, strict=True):
-            result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
+        for result, caption in zip(results, captions, strict=True):
+            result.caption = caption
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)
