@@ -165,7 +165,7 @@ class DNP:
     def __post_init__(self) -> None:
         if isinstance(self.captioner, str):
             text = self.captioner
-            raise DNPError(f"the captioner is the text {text!r}: give Transformers({text!r}), or Fixed(…) for a negative")
+            raise DNPError(f"the captioner is the text {text!r}: give Transformers({text!r}), or Fixed({text!r})")
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
         _check_names(self.guidance, ("prompt", "empty", "negative"))

@@ -227,6 +227,14 @@ def test_a_latent_consistency_model(checkpoint, tmp_path, capfd):
     refused(capfd, "is a latent consistency model", "time_cond_proj_dim is 16", name=str(folder), device="cpu")
 
 
+def test_weights_in_half_precision_alone(copy, embedded):
+    for part in ("unet", "text_encoder"):
+        weights = next((copy / part).glob("*.safetensors"))
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    model = StableDiffusion(str(copy), "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), embedded.unet.parameters(), strict=True))
+
+
 def test_two_sides_of_a_size_and_a_size_that_is_asked_for(copy, replaced):
     change(copy / "unet/config.json", replaced, sample_size=[8, 12])
     model = StableDiffusion(str(copy), "cpu")
