@@ -84,10 +84,17 @@ def test_a_part_that_is_not_there(copy, capfd, part):
     refused(capfd, copy, "no Stable Diffusion in diffusers' format", f"there is no {part}/ in it", name=str(copy))
 
 
-@pytest.mark.parametrize("part", ["unet/config.json", "tokenizer/tokenizer.json"])
-def test_a_configuration_that_is_not_json(copy, capfd, replaced, part):
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ("unet/config.json", "unet/config.json is not valid JSON: Expecting property name"),
+        ("model_index.json", "model_index.json is not valid JSON"),
+        ("tokenizer/tokenizer.json", "tokenizer cannot be loaded as CLIPTokenizer"),
+    ],
+)
+def test_a_configuration_that_is_not_json(copy, capfd, replaced, part, message):
     replaced(copy / part, "{")
-    refused(capfd, (copy / part).parent, "cannot be loaded as", name=str(copy))
+    refused(capfd, f"{copy}/{message}", name=str(copy))
 
 
 def test_a_prediction_type_of_another_kind(copy, capfd, replaced):
