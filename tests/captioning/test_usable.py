@@ -123,7 +123,7 @@ class Says:
 
 
 def test_what_a_person_wrote_is_used_as_it_is(clip_tokenizer: CLIPTokenizer) -> None:
-    text, picture = '"a dog dog dog dog,  ' + "word " * 100, Image.new("RGB", (2, 2))
+    text, picture = '"a dog dog dog dog,  ' + " ".join(map(str, range(100))), Image.new("RGB", (2, 2))
     assert captions_of(Says([text], verbatim=True), [picture], clip_tokenizer) == [Caption(text, text)]  # type: ignore[arg-type]
     (cleaned,) = captions_of(Says([text]), [picture], clip_tokenizer)  # type: ignore[arg-type]
     assert cleaned == usable(text, clip_tokenizer) and len(cleaned.used.split()) == 59
