@@ -27,15 +27,14 @@ def captioner_of(model: Model, name: str | None = None) -> Captioner:
     Raises:
         CaptionError: The captioner cannot be loaded, or the name is empty.
     """
+    own = model.folder / model.defaults.captioner  # the embedded model's captioner comes with it
     if name is None:
         name = model.defaults.captioner
     if not name.strip():
         raise CaptionError("the captioner has no name: give a directory, a hub name or openai:MODEL[@URL]")
     if name.startswith("openai:"):
         return Endpoint.at(name)
-    beside = model.folder / name  # the embedded model's captioner comes with it
-    found = beside if beside.is_dir() else name
-    captioner = Transformers(found, device=model.device, cpu_offload=model.cpu_offload)
-    if beside.is_dir():  # a name that means the same on any machine
-        captioner.name = name if Path(name).is_absolute() else f"{model.name}/{name}"
+    beside = name == model.defaults.captioner and own.is_dir()
+    captioner = Transformers(own if beside else name, device=model.device, cpu_offload=model.cpu_offload)
+    captioner.name = f"{model.name}/{name}" if beside else name  # as given, and the same on any machine
     return captioner

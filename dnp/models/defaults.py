@@ -32,8 +32,11 @@ class Defaults:
     words: tuple[str, ...] = ()
 
     def but(self, **options: Any) -> Defaults:
-        """With those of the options that are not None."""
-        return replace(self, **{key: value for key, value in options.items() if value is not None})
+        """With those of the options that are not None. Where only `steps` is one of them, `dns_steps` are no more."""
+        given = {key: value for key, value in options.items() if value is not None}
+        if "steps" in given:
+            given.setdefault("dns_steps", min(self.dns_steps, given["steps"]))
+        return replace(self, **given)
 
     @classmethod
     def of(cls, folder: Path) -> Defaults:
