@@ -70,7 +70,7 @@ class FormulaGuider(comfy.samplers.CFGGuider):  # type: ignore[misc]
         which = {name: {"which": torch.full((1,), i, device=x.device)} for i, name in enumerate(self.order)}
         denoised = self.guided(*ours, **which)
         if not self._seen and model_options.get("sampler_post_cfg_function"):
-            self._predict(*ours, which=torch.zeros(len(x)))  # a rule that asked for nothing at all
+            self._predict(*ours, which=torch.zeros(len(x), dtype=torch.long))  # a rule that asked for nothing at all
         for function in model_options.get("sampler_post_cfg_function", []):
             denoised = function(
                 {

@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from dnp.errors import DNPError
-from dnp.models.flow_denoiser import FIRST
+from dnp.models.flow_denoiser import FIRST_IN_FLOAT64
 from dnp.plugins.diffusers.given import LEVELS, Given, asked
 from guidance import parse, prediction
 
@@ -189,7 +189,7 @@ class FormulaGuider(BaseGuidance):
         """The noise level of the step, in k-diffusion's state."""
         t = float(self._timestep.flatten()[0])
         if self._kind() == "flow":
-            t = min(t / self.scheduler.config.num_train_timesteps, FIRST)
+            t = min(t / self.scheduler.config.num_train_timesteps, FIRST_IN_FLOAT64)
             return t / (1 - t)
         if (at := (self.scheduler.timesteps.float() == t).nonzero()).numel() and hasattr(self.scheduler, "sigmas"):
             found = float(self.scheduler.sigmas[at[0].item()])
