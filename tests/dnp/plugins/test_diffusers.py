@@ -211,7 +211,7 @@ def test_the_guider_in_the_loop_of_sd3_takes_one_forward_for_all(flow_pipeline):
 
 def test_a_block_state_s_fields(flow_pipeline):
     """The other way in which pipelines hand over their inputs."""
-    guider = FormulaGuider("u + 2*(p - u) - (n - u)")
+    guider = FormulaGuider("u + 3*(p - u) - (n - u)")
     guider.scheduler = flow_pipeline("SD3").scheduler
     state = BlockState(p=torch.ones(2, 3), n=torch.zeros(2, 3), mask=torch.ones(2))
     guider.set_condition("empty", hidden=torch.full((1, 3), 7.0))
