@@ -1,73 +1,29 @@
-"""The command line: what it writes, that it writes the same again, and what it says to what it cannot use."""
+"""`dnp generate`: what it writes, that it writes the same again, and what it says to what it cannot use."""
 
 import hashlib
-import importlib.metadata
 import json
-import subprocess
-import sys
-from functools import cache
 
-import huggingface_hub
+import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from captioning import Transformers
-from dnp.cli.main import main
 from dnp.models.locate import EMBEDDED
-from dnp.models.stable_diffusion import StableDiffusion
 
 PROMPT = "a red circle and a blue square"
-FAST = ["--steps", "1", "--device", "cpu"]
-
-
-def dnp(*arguments, status=0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def generate(out, *options, status=0):
-    return dnp("generate", PROMPT, "--out", out, *FAST, *options, status=status)
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 def pictures(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Four seeds with the captioner, uninterrupted."""
-    folder = tmp_path_factory.mktemp("run") / "deep" / "out"
-    generate(folder, "--seed", "0-3")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(run, embedded, monkeypatch):
-    """But for the first run, the embedded model and its captioner are not read again for each command."""
-
-    def model(name, device, dtype, **options):
-        same = (name, device, dtype, options) == ("embedded", "cpu", None, {})
-        return embedded if same else StableDiffusion(name, device, dtype, **options)
-
-    @cache
-    def captioner(name, **options):
-        return Transformers(name, **options)
-
-    monkeypatch.setattr("dnp.generate.StableDiffusion", model)
-    monkeypatch.setattr("dnp.captioners.Transformers", captioner)
-
-
-def test_what_generate_writes(run):
+def test_what_generate_writes(lines, run):
     names = {f"0000{seed}-{arm}.png" for seed in range(4) for arm in ("plain", "dns", "dnp")}
-    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl"}
+    assert {path.name for path in run.iterdir()} == names | {"sheet.png", "run.json", "manifest.jsonl", ".lock"}
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert settings["prompt"] == PROMPT and settings["model"] == "embedded" and settings["steps"] == 1
+    assert settings["threads"] == 1
     assert "seed" not in settings  # any more of them may come into the same folder
     records = lines(run)
     assert {record["path"] for record in records} == names
@@ -75,9 +31,10 @@ def test_what_generate_writes(run):
         assert hashlib.sha256((run / record["path"]).read_bytes()).hexdigest() == record["sha256"]
         assert bool(record["negative_prompt"]) == (record["arm"] == "dnp")
         assert bool(record["caption"]) == (record["arm"] != "plain")
+        assert record["source"] == {"plain": "none", "dns": "dns", "dnp": "auto"}[record["arm"]]
 
 
-def test_the_same_command_makes_the_same_bytes_whatever_the_count(run, tmp_path):
+def test_the_same_command_makes_the_same_bytes_whatever_the_count(generate, run, tmp_path):
     generate(tmp_path / "new", "--seed", "0", "--count", "4")
     assert pictures(tmp_path / "new") == pictures(run)
     generate(tmp_path / "one", "--seed", "2")
@@ -85,17 +42,18 @@ def test_the_same_command_makes_the_same_bytes_whatever_the_count(run, tmp_path)
     assert found.pop("sheet.png") and found.items() <= pictures(run).items() and len(found) == 3
 
 
-def test_again_makes_nothing_new(run, monkeypatch):
+def test_again_makes_nothing_new(generate, run, monkeypatch):
     before = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.iterdir()}
     monkeypatch.setattr(Transformers, "__call__", None)  # would fail if it were asked for anything
     result = generate(run, "--seed", "0-3")
-    assert "4 of 4 seeds are already in" in result.stderr
+    assert "4 of 4 seeds already in" in result.stderr
     after = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.iterdir()}
-    before.pop("sheet.png"), after.pop("sheet.png")  # which is made of them, each time
+    for made_each_time in ("sheet.png", ".lock"):
+        before.pop(made_each_time), after.pop(made_each_time)
     assert before == after
 
 
-def test_a_picture_that_was_lost_is_made_again(run):
+def test_a_picture_that_was_lost_is_made_again(generate, run):
     pictured = pictures(run)
     for lost in ("00001-plain.png", "00002-dns.png"):
         (run / lost).unlink()
@@ -105,7 +63,7 @@ def test_a_picture_that_was_lost_is_made_again(run):
     assert pictures(run) == pictured
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(generate, lines, run, tmp_path, monkeypatch):
     real, asked = Transformers.__call__, []
 
     def tired(self, images):
@@ -124,24 +82,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, tmp_pat
         "run.json",
         "manifest.jsonl",
         "sheet.png",
+        ".lock",
     }
     assert {record["path"] for record in lines(tmp_path / "out")} == finished
     generate(tmp_path / "out", "--seed", "0-3")
     assert pictures(tmp_path / "out") == pictures(run)
-
-
-@pytest.mark.parametrize("stop", ["os.replace", "os.fdopen"])
-def test_nothing_is_half_written(tmp_path, monkeypatch, stop):
-    from dnp import folder
-
-    def stopped(*arguments):
-        raise KeyboardInterrupt
-
-    (tmp_path / "kept").write_bytes(b"old")
-    monkeypatch.setattr(stop, stopped)
-    with pytest.raises(KeyboardInterrupt):
-        folder.write_whole(tmp_path / "kept", b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_bytes() == b"old"
 
 
 def test_the_record_in_a_picture(run):
@@ -152,28 +97,6 @@ def test_the_record_in_a_picture(run):
     assert parameters[2].startswith("Steps: 1, Sampler: ") and "Seed: 1, Size: 64x64, Model: embedded" in parameters[2]
 
 
-def test_show(run, tmp_path):
-    shown = dnp("show", run).stdout
-    assert shown.count(repr(PROMPT)) == 12 and "00003-dns.png" in shown
-    one = dnp("show", run / "00001-dnp.png").stdout.splitlines()
-    assert one[0] == f"00001-dnp.png: {PROMPT!r}, seed 1 (dnp)"
-    assert [line.split()[0] for line in one[1:]] == ["guidance", "negative", "caption", "sampler", "model"]
-    record = json.loads(dnp("show", "--json", run / "00001-dnp.png").stdout)
-    assert record.items() <= next(r for r in lines(run) if r["path"] == "00001-dnp.png").items()
-    assert len(dnp("show", "--json", run).stdout.splitlines()) == 12
-
-    Image.new("RGB", (4, 4)).save(tmp_path / "bare.png")
-    (tmp_path / "text.png").write_text("no picture")
-    for path, message in (
-        (tmp_path, "there is no manifest.jsonl"),
-        (tmp_path / "bare.png", "carries no record"),
-        (tmp_path / "text.png", "is no readable picture"),
-        (tmp_path / "nothing.png", "is no readable picture"),
-    ):
-        (line,) = dnp("show", path, status=2).stderr.splitlines()
-        assert message in line and str(path) in line
-
-
 @pytest.mark.parametrize(
     "options, arms",
     [
@@ -181,9 +104,10 @@ def test_show(run, tmp_path):
         (["--negative", "universal"], {"plain", "dnp"}),
         (["--negative", "a star", "--guidance", "u + s*(p - u) - w*(n - u)", "--strength", "2"], {"plain", "dnp"}),
         (["--negative", "none", "--guidance", "8*p - 7*u", "--sampler", "ddim", "--schedule", "leading"], {"plain"}),
+        (["--guidance", "8*p - 7*u"], {"plain"}),  # no diffusion-negative nor caption, which nothing would use
     ],
 )
-def test_other_negatives_and_formulas(tmp_path, options, arms):
+def test_other_negatives_and_formulas(generate, lines, tmp_path, options, arms):
     generate(tmp_path / "out", *options)
     records = {record["arm"]: record for record in lines(tmp_path / "out")}
     assert records.keys() == arms
@@ -194,19 +118,47 @@ def test_other_negatives_and_formulas(tmp_path, options, arms):
         assert records["dnp"]["negative_prompt"] == ("a star" if "a star" in options else universal)
 
 
-def test_a_word_that_the_model_never_saw(tmp_path):
-    result = dnp("generate", "a red zebra", "--out", tmp_path / "out", *FAST, "--negative", "none")
+def test_a_negative_prompt_that_somebody_wrote_is_used_as_it_is(dnp, generate, lines, tmp_path):
+    long = '"a star" on a  gray background, ' * 30
+    generate(tmp_path / "out", "--negative", long)
+    assert {r["negative_prompt"] for r in lines(tmp_path / "out")} == {"", long}
+    own = ["--arms", "plain", "--arm", "own", "NegPrompt(s, strength=w)", long, "--per-category", "1", "--seeds", "0"]
+    dnp("sweep", *own, "--steps", 1, "--device", "cpu", "--out", tmp_path / "sweep")
+    assert {r["negative_prompt"] for r in lines(tmp_path / "sweep") if r["arm"] == "own"} == {long}
+
+
+def test_the_captioner_is_recorded_as_it_was_given(generate, lines, tmp_path):
+    path = str(EMBEDDED / "captioner")
+    for out, given, name in (("own", [], "embedded/captioner"), ("path", ["--captioner", path], path)):
+        generate(tmp_path / out, *given)
+        assert {r["captioner"] for r in lines(tmp_path / out)} == {name}
+
+
+def test_a_word_that_the_model_never_saw(dnp, lines, tmp_path):
+    result = dnp(
+        "generate", "a red zebra", "--out", tmp_path / "out", "--steps", 1, "--device", "cpu", "--negative", "none"
+    )
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
     assert "was never shown 'zebra'; it knows: a an and on background circle" in warning
     assert len(lines(tmp_path / "out")) == 1
 
 
-def test_a_person_is_asked(tmp_path):
-    arguments = ["generate", PROMPT, "--out", str(tmp_path / "out"), *FAST, "--negative", "ask", "--count", "2"]
-    result = CliRunner().invoke(main, arguments, input="a white cross\n\na star\n")
-    assert result.exit_code == 0 and "That is empty." in result.stderr
+def test_a_person_is_asked(generate, lines, tmp_path):
+    asked = ["--negative", "ask", "--count", "2"]
+    assert "That is empty." in generate(tmp_path / "out", *asked, keys="a white cross\n\na star\n").stderr
     found = [record["negative_prompt"] for record in lines(tmp_path / "out") if record["arm"] == "dnp"]
     assert found == ["a white cross", "a star"]
+
+
+def test_a_batch_makes_the_same_pictures_up_to_rounding(generate, run, tmp_path):
+    generate(tmp_path / "out", "--seed", "0-2", "--batch", "2", "--negative", "a star")
+    generate(tmp_path / "one", "--seed", "0-2", "--negative", "a star")
+    for one in (tmp_path / "one").glob("0*.png"):
+        with Image.open(one) as a, Image.open(tmp_path / "out" / one.name) as b:
+            assert abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+    assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["batch"] == 2
+    (line,) = generate(tmp_path / "out", "--seed", "3", "--negative", "a star", status=2).stderr.splitlines()
+    assert "batch is 2 there" in line
 
 
 @pytest.mark.parametrize(
@@ -221,14 +173,8 @@ def test_a_person_is_asked(tmp_path):
         (["--guidance", "u + 2*(p - ε(other))"], "needs a text for 'other'"),
         (["--dns", "u + 2*(n - p)"], "needs a text for 'negative'"),
         (["--negative", "none", "--guidance", "u + 2*(p - n)"], "needs a text for 'negative'"),
-        (["--scale", "nan"], "nan"),
-        (["--negative", " "], "the negative prompt is empty"),
-        (["--negative", "…"], "has no words: write one"),
-        (["--seed", "3-1"], "--seed '3-1' is an empty range: write the smaller seed first"),
-        (["--seed", "x"], "--seed 'x' is neither a number nor a range"),
-        (["--seed", "-1"], "--seed '-1' is neither a number nor a range"),
-        (["--seed", "0-3", "--count", "4"], "--seed '0-3' already says how many"),
-        (["--seed", str(2**63)], "is too large"),
+        (["--guidance", "CFG(s)", "--negative", "a star"], "takes no negative prompt: leave --negative 'a star' out"),
+        (["--seed", "0-3", "--count", "4"], "--seed already names 4 seeds: leave --count 4 out"),
         (["--model", "no/such/model"], "there is no model directory 'no/such/model'"),
         (["--captioner", "./nothing"], "there is no folder ./nothing"),
         (["--device", "abacus"], "the device 'abacus' cannot be used"),
@@ -236,7 +182,7 @@ def test_a_person_is_asked(tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, options, message):
+def test_bad_input_is_one_line_and_leaves_nothing(generate, tmp_path, options, message):
     result = generate(tmp_path / "out", *options, status=2)
     (line,) = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
     assert line.startswith("dnp: ") and message in line
@@ -244,13 +190,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, options, message):
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])
-def test_an_empty_prompt(tmp_path, prompt):
+def test_an_empty_prompt(dnp, tmp_path, prompt):
     (line,) = dnp("generate", prompt, "--out", tmp_path / "out", status=2).stderr.splitlines()
     assert line == "dnp: the prompt is empty: say what the picture should show"
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_that_cannot_be_used(run, tmp_path):
+def test_folders_that_cannot_be_used(generate, lines, run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
@@ -266,44 +212,3 @@ def test_folders_that_cannot_be_used(run, tmp_path):
         assert message in line and repr(str(out)) in line
     assert pictures(run) == before and len(lines(run)) == 12
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
-
-
-def test_a_manifest_that_was_edited(run, tmp_path):
-    (tmp_path / "manifest.jsonl").write_text((run / "manifest.jsonl").read_text(encoding="utf-8") + "{\n", "utf-8")
-    (line,) = dnp("show", tmp_path, status=2).stderr.splitlines()
-    assert "manifest.jsonl, line 13 is no JSON" in line
-
-
-def test_lists(monkeypatch):
-    listed = dnp("samplers").stdout
-    assert "  dpmpp_2m " in listed and "  karras " in listed
-    listed = dnp("formulas").stdout
-    assert "NegPrompt(s, evaluations=3)" in listed and "eq. 19" in listed
-    assert "ε(empty) + 7.5 (ε(prompt) − ε(negative))" in listed
-
-    def no_cache():
-        raise huggingface_hub.CacheNotFound("there is none", cache_dir="/nowhere")
-
-    monkeypatch.setattr(huggingface_hub, "scan_cache_dir", no_cache)
-    listed = dnp("models").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["embedded", "DIR", "FILE", "HUB_ID"] and str(EMBEDDED) in listed[0]
-
-
-@pytest.mark.parametrize("others", [[], ["guidance"]])
-def test_env_warns_of_another_distribution_with_our_names(monkeypatch, others):
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {"guidance": ["dnp", *others]})
-    shown = dnp("env").stdout
-    assert "torch " in shown and "k-diffusion " in shown and "devices: " in shown and "cpu" in shown
-    warning = "the distribution guidance also claims the package 'guidance'"
-    assert (warning in shown) == bool(others) and ("no other distribution claims" in shown) != bool(others)
-    assert not others or "pip uninstall guidance" in shown
-
-
-def test_help_is_fast(tmp_path):
-    code = (
-        "import sys\nfrom dnp.cli.main import main\nmain(sys.argv[1:], standalone_mode=False)\n"
-        "print(*sorted({'torch', 'diffusers', 'transformers', 'PIL'} & sys.modules.keys()), file=sys.stderr)"
-    )
-    for arguments in (["--help"], ["generate", "--help"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-        assert "Usage: " in done.stdout and done.stderr == "\n"

@@ -1,11 +1,6 @@
 """The sweep: every picture once and the same, whoever made it and whatever happened on the way."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dnp import DNPError
-from dnp.experiments.arms import ARMS, arms, background, without
+from dnp.experiments.arms import ARMS, arms
 from dnp.experiments.plan import Place, Plan, exchange
 from dnp.experiments.sweep import sweep
 from dnp.models.defaults import Defaults
@@ -23,7 +18,6 @@ from eval.prompts import Prompt
 HOW = replace(Defaults.of(EMBEDDED), steps=2, dns_steps=2)
 TEXTS = ("a red circle and a blue square", "a green heart and a white star", "a pink cross and a gray heart")
 PROMPTS = tuple(Prompt(text, tuple(text.split(" and ")), "two") for text in TEXTS)
-ALONE = Place(threads=1)  # as the workers of a pool, so that sums are taken in the same order
 
 
 def plan_of(names=("plain", "dnp", "shuffled"), own=(), prompts=PROMPTS, batch=2, **scales) -> Plan:
@@ -37,13 +31,13 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 def lines(folder: Path) -> list[dict]:
     found = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in found]
+    return [{key: value for key, value in record.items() if key not in ("seconds", "peak_mib")} for record in found]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "whole"
-    sweep(plan_of(), [0, 1], folder, ALONE)
+    sweep(plan_of(), [0, 1], folder)
     return folder
 
 
@@ -61,6 +55,7 @@ def test_captions_go_to_their_own_pictures_and_shuffled_ones_to_others(whole):
         if arm == "dnp":
             assert record["caption"] == records["dns", prompt, seed]["caption"] != ""
             assert record["negative_prompt"] == record["caption"]
+        assert record["source"] == {"plain": "none", "dnp": "auto"}.get(arm, arm)
         if arm == "shuffled":
             assert record["caption"] == records["dns", TEXTS[partner[TEXTS.index(prompt)]], seed]["caption"]
 
@@ -76,7 +71,7 @@ def test_exchange_leaves_nobody_their_own_and_stays_in_the_category(sizes):
 
 
 def test_arms_start_from_the_same_noise(tmp_path):
-    sweep(plan_of(["plain"], [("same", "u + s*(p - u)", "none")]), [3], tmp_path, ALONE)
+    sweep(plan_of(["plain"], [("same", "u + s*(p - u)", "none")]), [3], tmp_path)
     made = pictures(tmp_path)
     for name in made:
         if "/plain/" in name:
@@ -86,97 +81,77 @@ def test_arms_start_from_the_same_noise(tmp_path):
 
 def test_all_arms_by_name_and_formula(tmp_path):
     plan = plan_of([*ARMS], [("mine", "u + s*(p - n)", "a star")], PROMPTS[:2], universal=3.0)
-    ledger = sweep(plan, [0], tmp_path, ALONE)
+    ledger = sweep(plan, [0], tmp_path)
     made = {r["arm"]: r for r in ledger.records.values()}
     assert set(made) == {*ARMS, "mine", "dns"}
     assert made["mine"]["negative_prompt"] == "a star" and made["mine"]["strength"] is None
     assert made["universal"]["scale"] == 3 and made["universal"]["negative_prompt"] == HOW.universal
     assert made["random"]["negative_prompt"] in plan.others
+    assert {r["source"] for name, r in made.items() if name.startswith("dn")} == {"dns", "auto"}
+    assert made["mine"]["source"] == "text" and made["universal"]["source"] == "universal"
     assert [made[name]["evaluations"] for name in ("plain", "dnp2", "dnp3")] == [4, 4, 6]
 
 
 def test_a_random_caption_is_never_the_prompt_itself(tmp_path):
     plan = replace(plan_of(["random"], prompts=PROMPTS[:2], batch=1), others=TEXTS[:2])
-    records = sweep(plan, range(4), tmp_path, ALONE).records.values()
+    records = sweep(plan, range(4), tmp_path).records.values()
     assert all(r["negative_prompt"] in TEXTS[:2] and r["negative_prompt"] != r["prompt"] for r in records)
     with pytest.raises(DNPError, match="other prompts to draw from"):
         replace(plan, others=TEXTS[:1])
 
 
-def test_two_processes_and_ray_give_the_same_bytes(whole, tmp_path):
-    for name, place in {"pool": Place(workers=2), "ray": Place(workers=2, ray="local")}.items():
-        sweep(plan_of(), [0, 1], tmp_path / name, place)
-        assert pictures(tmp_path / name) == pictures(whole)
-        assert lines(tmp_path / name) == lines(whole)
-
-
-def test_ray_does_the_work_of_a_worker_that_died_again(whole, tmp_path, monkeypatch):
-    # every worker process dies at its first unit, once
-    monkeypatch.setenv("DNP_TEST_DIE_ONCE", str(tmp_path / "died"))
-    import dnp.experiments.worker as module
-
-    honest = module.do
-
-    def dies_once(plan, unit, threads):
-        marker = Path(os.environ["DNP_TEST_DIE_ONCE"])
-        if not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return honest(plan, unit, threads)
-
-    monkeypatch.setattr(module, "do", dies_once)
-    sweep(plan_of(), [0, 1], tmp_path / "out", Place(workers=1, ray="local"))
-    assert (tmp_path / "died").exists()
-    assert pictures(tmp_path / "out") == pictures(whole)
-
-
-def test_killed_at_any_moment_it_goes_on(whole, tmp_path):
-    out = tmp_path / "out"
-    code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_sweep import *
-sweep(plan_of(), [0, 1], Path({str(out)!r}), ALONE)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (out / "manifest.jsonl").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(pictures(out)) < len(pictures(whole)), "it was done before it could be killed"
-    sweep(plan_of(), [0, 1], out, ALONE)
-    assert pictures(out) == pictures(whole) and lines(out) == lines(whole)
-
-
 def test_a_torn_line_a_lost_picture_and_more_seeds(whole, tmp_path):
     out = tmp_path / "out"
-    sweep(plan_of(), [0], out, ALONE)
+    sweep(plan_of(), [0], out)
     manifest = out / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:-40])
     (out / "images" / "dnp" / "0001-00000.png").unlink()
-    sweep(plan_of(), [0, 1], out, ALONE)
+    sweep(plan_of(), [0, 1], out)
     assert pictures(out) == pictures(whole) and lines(out) == lines(whole)
 
 
 def test_other_settings_are_refused(whole):
-    with pytest.raises(DNPError, match="holds another run"):
-        sweep(plan_of(["plain"]), [0], whole, ALONE)
+    with pytest.raises(DNPError, match="holds another run .arms is"):
+        sweep(plan_of(["plain"]), [0], whole)
+    with pytest.raises(DNPError, match="holds another run .threads is 1 there, 2 here"):
+        sweep(plan_of(), [0], whole, Place(threads=2))
 
 
-@pytest.mark.parametrize(
-    ("names", "own", "scales", "says"),
-    [
-        (["best"], [], {}, "'best' is none of plain"),
-        (["plain", "plain"], [], {}, "twice"),
-        (["plain"], [("dns", "CFG(s)", "none")], {}, "cannot name a folder"),
-        (["plain"], [("../x", "CFG(s)", "none")], {}, "cannot name a folder"),
-        (["plain"], [("x", "u + s*(p - n)", "none")], {}, "needs a text for 'negative'"),
-        (["plain"], [("x", "u + s*(p - n)", " ")], {}, "is empty: write none"),
-        (["plain"], [], {"dnp": 3.0}, "none of the arms plain"),
-    ],
-)
-def test_bad_arms_are_named(names, own, scales, says):
-    with pytest.raises(DNPError, match=says):
-        arms(names, own, HOW, scales)
+def test_a_run_keeps_its_number_of_threads(whole, tmp_path):
+    assert json.loads((whole / "run.json").read_text())["threads"] == 1
+    settings = plan_of().settings() | {"threads": 3}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    seen = []
+    sweep(
+        plan_of(),
+        [],
+        tmp_path,
+        do=lambda plan, todo, threads: seen.append(threads) or [],
+    )
+    assert set(seen) == {3}
+
+
+def test_sizes_that_nobody_means_are_refused():
+    with pytest.raises(DNPError, match="there are 1,000,000,000,000 seeds"):
+        sweep(plan_of(), range(10**12), Path("nowhere"))
+    with pytest.raises(DNPError, match="the number of workers is 1,000,000"):
+        Place(workers=10**6)
+    with pytest.raises(DNPError, match="has 1,000,000 characters"):
+        plan_of(prompts=(Prompt("x" * 10**6),))
+    assert not Path("nowhere").exists()
+
+
+def test_a_plan_takes_what_a_model_is_loaded_with(tmp_path):
+    plan = replace(
+        plan_of(["plain"], prompts=PROMPTS[:1]), loading={"size": [32, 48], "cpu_offload": False, "loras": ()}
+    )
+    assert plan == replace(plan, loading={"size": (32, 48)}) and hash(plan)
+    (record,) = sweep(plan, [0], tmp_path).records.values()
+    assert (record["width"], record["height"], record["model_options"]) == (32, 48, {"size": "32x48"})
+    assert json.loads((tmp_path / "run.json").read_text())["loading"] == {"size": [32, 48]}
+    sweep(plan, [0], tmp_path)  # which is that very run
+    with pytest.raises(DNPError, match="loading is"):
+        sweep(replace(plan, loading={}), [0], tmp_path)
 
 
 def test_one_prompt_cannot_be_shuffled():
@@ -184,46 +159,9 @@ def test_one_prompt_cannot_be_shuffled():
         plan_of(prompts=PROMPTS[:1])
 
 
-def test_a_caption_that_says_nothing_is_no_negative_prompt(tmp_path, monkeypatch):
-    class Silent:
-        name = "silent"
-
-        def __call__(self, images):
-            return [""] * len(images)
-
-    monkeypatch.setattr("dnp.experiments.worker.captioner_of", lambda model, name: Silent())
-    from dnp.experiments.worker import _painter
-
-    _painter.cache_clear()
-    sweep(plan_of(["plain", "dnp"], dnp=7.5), [5], tmp_path, ALONE)
-    _painter.cache_clear()
-    assert all(r["negative_prompt"] == "" for r in lines(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("caption", "prompt", "left"),
-    [
-        ("a red circle on a dotted pink background", "a red circle and a blue square", "a dotted pink background"),
-        ("a dog and a cat in the snow", "a cat with a bow", "a dog in the snow"),
-        ("A Cat, sleeping", "the cat", "A sleeping"),
-        ("a red circle and a star", "a red star", "a circle"),
-        ("a red circle on a background", "a red circle on a green background", ""),
-        ("cats on a mat", "a cat", "cats on a mat"),
-    ],
-)
-def test_a_caption_without_the_prompts_words(caption, prompt, left):
-    assert without(caption, prompt) == left
-
-
-def test_the_background_of_a_caption():
-    assert background("a red circle and a star on a dotted pink background") == "a dotted pink background"
-    assert background("a dotted background") == "a dotted background"
-    assert background("a red circle") == background("a dog on a beach") == ""
-
-
 def test_parts_of_captions_are_negative_prompts(tmp_path):
     own = [(source, "NegPrompt(s)", source) for source in ("auto", "auto-without-prompt", "auto-background")]
-    sweep(plan_of(("plain",), own), [0], tmp_path, ALONE)
+    sweep(plan_of(("plain",), own), [0], tmp_path)
     records = {(r["arm"], r["prompt"]): r for r in lines(tmp_path)}
     used = {arm: [] for arm in ("auto", "auto-without-prompt", "auto-background")}
     for (arm, prompt), r in records.items():

@@ -1,11 +1,14 @@
 r"""The step that makes any caption usable as a prompt."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from captioning.base import CaptionError
+from PIL import Image
+
+from captioning.captioner import Captioner, CaptionError, NoCaption
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +49,7 @@ def usable(
 
     A used caption is used as it is: ``usable(c.used).used == c.used``.
 
-    Arguments:
+    Args:
         raw: The caption as the captioner gave it.
         tokenizer: The text encoder's own tokenizer. Without it tokens are not counted.
         max_words: The most words.
@@ -60,6 +63,8 @@ def usable(
         CaptionError: Nothing usable is left, or the text is a refusal.
     """
 
+    if isinstance(raw, NoCaption):
+        raise CaptionError(raw.why)
     used, before = raw, None
 
     # Each step can make work for another (a cut can end in a loop, or just before a closing quote). All of
@@ -76,6 +81,32 @@ def usable(
         raise CaptionError(f"the caption {raw[:60]!r} has no words: write one, or take another captioner")
 
     return Caption(raw, used)
+
+
+def captions_of(
+    captioner: Captioner, images: Sequence[Image.Image], tokenizer: "PreTrainedTokenizerBase | None" = None
+) -> list[Caption]:
+    r"""One usable caption per image.
+
+    What a person wrote (a captioner whose ``verbatim`` is true, such as :class:`captioning.Person` or
+    :class:`captioning.Fixed`) is used as it is; what a model says goes through :func:`usable`.
+
+    Args:
+        captioner: What describes the images.
+        images: The images, of any size and mode.
+        tokenizer: The text encoder's own tokenizer.
+
+    Raises:
+        CaptionError: An image has no usable caption, or the captioner gave another number of texts.
+    """
+
+    raw = captioner(images)
+    if isinstance(raw, str) or len(raw) != len(images):
+        given = "one text" if isinstance(raw, str) else f"{len(raw)} texts"
+        raise CaptionError(f"the captioner {captioner.name} gave {given} for {len(images)} images: one each is needed")
+    if getattr(captioner, "verbatim", False):
+        return [Caption(text, text) for text in raw]
+    return [usable(text, tokenizer) for text in raw]
 
 
 def _visible(text: str) -> str:

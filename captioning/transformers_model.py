@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from captioning.base import CaptionError
+from captioning.captioner import INSTRUCTION, CaptionError
 
 if TYPE_CHECKING:
     import torch
-
-INSTRUCTION = "Describe this image in one plain sentence of fewer than 60 words."
-r"""What a chat model is asked by default: our words for what the paper asked people (section 4.3)."""
 
 TASK = "<CAPTION>"
 r"""What Florence-2 is asked by default: the shortest of its captions. It also knows ``<DETAILED_CAPTION>`` and
@@ -40,7 +37,7 @@ class Transformers:
         | Large Language Models (Li et al., 2023)
         | https://arxiv.org/abs/2301.12597
 
-    Arguments:
+    Args:
         path_or_hub_id: A folder written by ``save_pretrained`` of the model and of its processor, or a name
             on the hub. Only safetensors weights are loaded, and no code that comes with them is run.
         prompt: What to ask a chat model (by default :data:`INSTRUCTION`), the task of Florence-2 (by default

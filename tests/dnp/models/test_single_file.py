@@ -7,115 +7,14 @@ import clip
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers.loaders import single_file_utils as diffusers_
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dnp import DNPError, Sampling
 from dnp.cli.main import main
 from dnp.models.single_file import tokenizer
 from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG
-
-PREFIXES = {"1": ["cond_stage_model.transformer."], "2": ["cond_stage_model.model."]}
-PREFIXES["XL"] = ["conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."]
-
-
-def renamed(weights, convert, candidates):
-    """Weights under the names of the original layout, of which `convert`, diffusers' own reader, makes these here."""
-    numbers = {name: torch.tensor(i) for i, name in enumerate(candidates)}
-    names = {new: candidates[i] for new, i in convert(numbers).items()}
-    return {names[name]: weight for name, weight in weights.items()}
-
-
-def original_unet(unet):
-    weights, prefix = unet.state_dict(), diffusers_.LDM_UNET_KEY
-    count = len(unet.config.block_out_channels) * (unet.config.layers_per_block + 1)
-    ends = (".weight", ".bias")
-    resnet = "in_layers.0 in_layers.2 out_layers.0 out_layers.3 emb_layers.1 skip_connection".split()
-    attention = {name.split(".", 4 if "mid" not in name else 3)[-1] for name in weights if ".attentions." in name}
-    inner = [f"0.{part}{end}" for part in [*resnet, "op"] for end in ends] + [f"1.{part}" for part in attention]
-    inner += [f"{i}.conv{end}" for i in (1, 2) for end in ends]  # of output blocks: their upsamplers
-    layers = diffusers_.DIFFUSERS_TO_LDM_MAPPING["unet"]
-    names = list(layers["layers"].values())
-    names += layers["addition_embed_type"].values() if unet.config.addition_embed_type else []
-    names += [f"input_blocks.{i}.{part}" for i in range(1, count) for part in inner if ".conv" not in part]
-    names += [f"middle_block.{i}.{part}{end}" for i in (0, 2) for part in resnet for end in ends]
-    names += [f"middle_block.1.{part}" for part in attention]
-    # Without attention the upsampler stands where that would be.
-    attends = ["CrossAttn" in kind for kind in unet.config.up_block_types]
-    for i in range(count):
-        here = attends[i // (unet.config.layers_per_block + 1)]
-        names += [f"output_blocks.{i}.{part}" for part in inner if ".conv" not in part and ".op" not in part]
-        names += [f"output_blocks.{i}.{2 if here else 1}.conv{end}" for end in ends]
-
-    def convert(numbers):
-        return diffusers_.convert_ldm_unet_checkpoint(numbers, unet.config)
-
-    return renamed(weights, convert, [prefix + name for name in names])
-
-
-def original_vae(vae):
-    ends = (".weight", ".bias")
-    blocks = [f"block.{i}" for i in range(vae.config.layers_per_block + 1)]
-    parts = [f"{part}{end}" for part in ("norm1", "conv1", "norm2", "conv2", "nin_shortcut") for end in ends]
-    names = [f"{side}.mid.block_{i}.{part}" for side in ("encoder", "decoder") for i in (1, 2) for part in parts]
-    for side, way, sample in (("encoder", "down", "downsample"), ("decoder", "up", "upsample")):
-        for level in range(len(vae.config.block_out_channels)):
-            names += [f"{side}.{way}.{level}.{block}.{part}" for block in blocks for part in parts]
-            names += [f"{side}.{way}.{level}.{sample}.conv{end}" for end in ends]
-        names += [f"{side}.mid.attn_1.{part}{end}" for part in ("norm", "q", "k", "v", "proj_out") for end in ends]
-    names += diffusers_.DIFFUSERS_TO_LDM_MAPPING["vae"].values()
-
-    def convert(numbers):
-        return diffusers_.convert_ldm_vae_checkpoint(numbers, vae.config)
-
-    found = renamed(vae.state_dict(), convert, ["first_stage_model." + name for name in names])
-    for name, weight in found.items():  # attention was of convolutions
-        if ".attn_1." in name and weight.ndim == 2:
-            found[name] = weight[..., None, None]
-    return found
-
-
-def original_text(encoder, prefix):
-    weights = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in encoder.state_dict().items()}
-    if not prefix.endswith("model."):
-        return {prefix + name: weight for name, weight in weights.items()}
-    renames = diffusers_.DIFFUSERS_TO_LDM_MAPPING["openclip"]
-    found = {}
-    for name, weight in weights.items():
-        if name.endswith("text_projection.weight"):
-            found["text_projection"] = weight.T
-        elif ours := renames["layers"].get(name):
-            found[ours] = weight
-        elif ".k_proj" in name or ".v_proj" in name:
-            continue
-        else:
-            if ".q_proj" in name:
-                weight = torch.cat([weights[name.replace(".q_", f".{i}_")] for i in "qkv"])
-                name = name.replace(".q_proj.", ".in_proj_")
-            for new, old in renames["transformer"].items():
-                name = name.replace(new, old)
-            found["transformer." + name] = weight
-    return {prefix + name: weight for name, weight in found.items()}
-
-
-@pytest.fixture(scope="module")
-def original(model_of, tmp_path_factory):
-    """family → its tiny model as one file in the original layout."""
-    folder = tmp_path_factory.mktemp("files")
-
-    def original(family, change=dict, suffix=".safetensors"):
-        model = model_of(family)
-        weights = original_unet(model.unet) | original_vae(model.autoencoder)
-        for encoder, prefix in zip(model.texts.encoders, PREFIXES[family], strict=True):
-            weights |= original_text(encoder, prefix)
-        path = folder / f"{family}-{len(list(folder.iterdir()))}{suffix}"
-        weights = {name: weight.contiguous() for name, weight in change(weights).items()}
-        save_file(weights, path) if suffix == ".safetensors" else torch.save({"state_dict": weights}, path)
-        return path
-
-    return original
 
 
 def weights_of(model):
@@ -149,6 +48,35 @@ def test_sizes_of_the_families_and_predictions_that_weights_do_not_show(original
     assert kind(original("XL", lambda w: w | {"v_pred": torch.tensor([])})) == (v, 128)
 
 
+def test_the_statement_of_a_file_wins_over_the_guess(original):
+    def predicts(*arguments, **options):
+        model = StableDiffusion(str(original(*arguments, **options)), "cpu", allow_pickle=True)
+        return type(model.denoiser).__name__
+
+    spec = "modelspec.prediction_type"
+    assert predicts("1", lambda w: w | {"v_pred": torch.tensor([])}) == "VDenoiser"
+    assert predicts("1", **{spec: "v"}) == "VDenoiser"
+    assert predicts("2", **{spec: "epsilon"}) == "EpsDenoiser"
+    # beside the weights of a pickle
+    assert predicts("2", suffix=".ckpt", beside={"global_step": 875000}) == "EpsDenoiser"
+    both = str(original("2", lambda w: w | {"v_pred": torch.tensor([])}, **{spec: "epsilon"}))
+    with pytest.raises(DNPError, match=r"says both epsilon and v_prediction \(modelspec.prediction_type, v_pred\)"):
+        StableDiffusion(both, "cpu")
+    assert type(StableDiffusion(both, "cpu", prediction="epsilon").denoiser).__name__ == "EpsDenoiser"
+    with pytest.raises(DNPError, match="modelspec.prediction_type='flow', which is none of epsilon, v"):
+        StableDiffusion(str(original("1", **{spec: "flow"})), "cpu")
+
+
+def test_weights_that_nothing_reads_are_named(original, caplog):
+    StableDiffusion(str(original("1")), "cpu")
+    assert not caplog.records
+    more = ["model.diffusion_model.time_embed.cond_proj.weight", "first_stage_model.decoder.up.9.extra", "other.weight"]
+    path = original("1", lambda w: w | {name: torch.ones(2) for name in more} | {"model_ema.decay": torch.ones(1)})
+    StableDiffusion(str(path), "cpu")
+    (record,) = caplog.records
+    assert record.getMessage() == f"{path}: nothing reads 3 of its weights and settings, such as {sorted(more)[0]}"
+
+
 def test_a_schedule_that_ends_in_noise(original):
     model = StableDiffusion(str(original("XL", lambda w: w | {"ztsnr": torch.tensor([])})), "cpu")
     assert model.denoiser.sigma_max == pytest.approx(4096, rel=1e-3)
@@ -161,9 +89,20 @@ def test_a_pickle_only_if_asked_for(original, model_of):
     assert "--allow-pickle" in str(caught.value)
     model = StableDiffusion(str(path), "cpu", size=(16, 16), allow_pickle=True)
     assert all(torch.equal(a, b) for a, b in zip(weights_of(model), weights_of(model_of("1")), strict=True))
-    torch.save({"state_dict": {}, "code": print}, path)
-    with pytest.raises(DNPError, match="holds more than weights, and is not loaded"):
-        StableDiffusion(str(path), "cpu", allow_pickle=True)
+    cyclic = {}
+    cyclic["state_dict"] = cyclic
+    for held, message in (
+        ({"state_dict": {}, "code": print}, "holds more than weights, or is damaged, and is not loaded"),
+        ({"state_dict": {}}, "holds no weights: give another file"),
+        ({"state_dict": 3}, "holds no weights: give another file"),
+        (cyclic, "holds no weights: give another file"),
+        ([torch.ones(2)], "holds no weights by name, but a list"),
+        (3, "holds no weights by name, but a int"),
+    ):
+        torch.save(held, path)
+        with pytest.raises(DNPError, match=message) as caught:
+            StableDiffusion(str(path), "cpu", allow_pickle=True)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -190,7 +129,7 @@ def test_one_network_of_a_directory_and_damage(checkpoint, tmp_path):
     path = checkpoint("1") / "unet" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(DNPError, match="is one network of a model in diffusers' format"):
         StableDiffusion(str(path), "cpu")
-    for data in (path.read_bytes()[:-99], b"x" * 50, b""):
+    for data in (path.read_bytes()[:-99], path.read_bytes()[:99], path.read_bytes()[:7], b"x" * 50, b""):
         (tmp_path / "a.safetensors").write_bytes(data)
         with pytest.raises(DNPError, match="a.safetensors is truncated or no safetensors file: copy it again"):
             StableDiffusion(str(tmp_path / "a.safetensors"), "cpu")
