@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from captioning import Caption, Captioner, usable
 from dnp.errors import DNPError
 from dnp.models.text_to_image import TextToImage
 from guidance import GuidedDenoiser
+from samplers import Step
 
 
 class OnTheWay:
@@ -40,16 +39,14 @@ class OnTheWay:
         self.model, self.captioner, self.steps = model, captioner, steps
         self.captions: dict[int, list[Caption]] = {}
 
-    def __call__(
-        self, guided: GuidedDenoiser, conditions: dict[str, Mapping[str, Any]], x: Tensor, sigma: Tensor, step: int
-    ) -> None:
-        if step not in self.steps:
+    def __call__(self, guided: GuidedDenoiser, conditions: dict[str, Mapping[str, Any]], step: Step) -> None:
+        if step.index not in self.steps:
             return
-        images = self.model.decode(guided(x, sigma, **conditions))
+        images = self.model.decode(guided(step.x, step.sigma, **conditions))
         raw = self.captioner(images)
         if len(raw) != len(images):
             raise DNPError(f"the captioner {self.captioner.name} gave {len(raw)} texts for {len(images)} pictures")
         found = [usable(text, tokenizer=getattr(self.model, "tokenizer", None)) for text in raw]
-        self.captions[step] = found
+        self.captions[step.index] = found
         if "negative" in conditions:
             conditions["negative"] = self.model.encode([caption.used for caption in found])
