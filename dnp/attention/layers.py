@@ -6,13 +6,14 @@ processors are never replaced: those of an image adapter or a LoRA go on acting,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dnp.errors import DNPError
@@ -33,8 +34,7 @@ def layers(unet: nn.Module, kind: Kind) -> Mapping[str, nn.Module]:
         named = dict(unet.named_modules())
         blocks = [name.removesuffix(".attn1") for name in named if name.endswith(".attn1")]
         _found[unet] = {
-            each: {block: named[block + end] for block in blocks if block + end in named}
-            for each, end in _ENDS.items()
+            each: {block: named[block + end] for block in blocks if block + end in named} for each, end in _ENDS.items()
         }
     found = _found[unet][kind]
     if not found or not all(hasattr(unet, part) for part in ("down_blocks", "mid_block", "up_blocks")):
@@ -69,9 +69,7 @@ def _listed(paths: Iterable[str]) -> str:
     # An XL has 70 blocks, in 11 places: "mid_block.attentions.0.transformer_blocks.0 to 9"
     split = [path.rpartition(".") for path in paths]
     places = [(place, [last for _, _, last in group]) for place, group in groupby(split, lambda parts: parts[0])]
-    return ", ".join(
-        f"{place}.{lasts[0]}" + (f" to {lasts[-1]}" if len(lasts) > 1 else "") for place, lasts in places
-    )
+    return ", ".join(f"{place}.{lasts[0]}" + (f" to {lasts[-1]}" if len(lasts) > 1 else "") for place, lasts in places)
 
 
 def grids(unet: nn.Module, size: Grid, kind: Kind = "cross") -> dict[str, Grid]:
@@ -100,3 +98,17 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 def argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: str) -> Any:
     r"""An argument of a call that a hook sees, given by place or by name."""
     return args[place] if len(args) > place else kwargs.get(name)
+
+
+class Change(ABC):
+    r"""Something done to the attention of a U-Net in one of its calls, as a condition asks for it."""
+
+    @abstractmethod
+    def hooks(self, unet: nn.Module, size: Grid, **states: Tensor) -> Iterator[RemovableHandle]:
+        r"""The hooks that do it, put in one by one.
+
+        Args:
+            unet: A U-Net of diffusers.
+            size: (height, width) of the latents.
+            states: Tensors of the condition, the batch first.
+        """

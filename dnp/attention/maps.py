@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dnp.attention.layers import Grid, argument, grids, hooked, layers
 from dnp.errors import DNPError
-from guidance.conditions import flatten, rebuild
+from guidance.denoiser.conditions import flatten, rebuild
 
 
 class _Enough(Exception):

@@ -1,12 +1,13 @@
 r"""Which tokens a word of a prompt has.
 
-One rule for everything here: a word is whole words of the prompt (several are a phrase), never a piece of one, and means
-all of its tokens at all of its places; "cat#2" means its second place alone.
+One rule for everything here: a word is whole words of the prompt (several are a phrase), never a piece of one, and
+means all of its tokens at all of its places; "cat#2" means its second place alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ from torch import Tensor
 from dnp.errors import DNPError
 from dnp.models.text_encoding import Texts
 
-_BETWEEN = re.compile(r"\s(?:and|with)(?=\s)")
-_WORD = re.compile(r"\w(?:[\w'-]*\w)?")
+_BETWEEN = re.compile(r"\s(?:and|with)(?=\s)", re.IGNORECASE)
 _PLACE = re.compile(r"(.*\S)#([1-9]\d*)")
 
 
@@ -44,6 +44,11 @@ class Words:
                 now = []
         return [*words, tuple(now)] if now else words
 
+    @property
+    def count(self) -> int:
+        r"""The tokens of the prompt, without begin, end and padding."""
+        return sum(map(len, self._words))
+
     def places(self, word: str) -> list[list[int]]:
         r"""The tokens of each place where a word is said, counted from 0 without begin, end and padding.
 
@@ -70,25 +75,40 @@ class Words:
         r"""All tokens of a word at all its places, or at the one named."""
         return [token for place in self.places(word) for token in place]
 
+    def phrases(self) -> list[str]:
+        r"""The prompt split at " and " and " with "."""
+        starts, ends = [0], []
+        for match in _BETWEEN.finditer(self.prompt):
+            ends.append(match.start())
+            starts.append(match.end())
+        spans = zip(starts, [*ends, len(self.prompt)], strict=True)
+        return [phrase for start, end in spans if (phrase := self.prompt[start:end].strip())]
+
     def entities(self) -> list[str]:
-        r"""The last word of each entity, where the prompt is a list of them: split at " and " and " with ".
+        r"""The last word of each phrase, where the prompt is a list of entities.
 
         Of a word that is said again, the place: "a cat and a cat" has the entities "cat#1" and "cat#2".
 
         Raises:
             DNPError: The prompt has no word.
         """
-        found, start = [], 0
-        for end in [*(match.start() for match in _BETWEEN.finditer(self.prompt)), len(self.prompt)]:
-            if words := list(_WORD.finditer(self.prompt, start, end)):
-                before = Words(self.texts, self.prompt[: words[-1].end()])
-                word = words[-1].group()
-                nth, several = len(before.places(word)), len(self.places(word)) > 1
-                found.append(f"{word}#{nth}" if several else word)
-            start = end + 5 if end < len(self.prompt) and self.prompt[end + 1] == "w" else end + 4
+        found, end = [], 0
+        for phrase in self.phrases():
+            end = self.prompt.index(phrase, end) + len(phrase)
+            if last := re.search(r"(\w[\w'-]*)\W*$", phrase):
+                word = last[1]
+                before = Words(self.texts, self.prompt[: end - len(phrase) + last.end(1)])
+                several = len(self.places(word)) > 1
+                found.append(f"{word}#{len(before.places(word))}" if several else word)
         if not found:
             raise DNPError(f"the prompt {self.prompt!r} has no word to attend to")
         return found
+
+    def columns(self, tokens: Iterable[int], length: int | None = None) -> list[int]:
+        r"""The columns of tokens in the encoding of the prompt, which is repeated up to a `length`, copy by copy."""
+        parts, size = self._parts
+        own = [token // (size - 2) * size + 1 + token % (size - 2) for token in tokens]
+        return [copy + column for copy in range(0, length or parts * size, parts * size) for column in own]
 
     def maps(self, attention: Tensor) -> Tensor:
         r"""Attention to the tokens of a text, without the columns of begin and of the last token.
@@ -105,7 +125,7 @@ class Words:
         return repeated[..., 1:-1].flatten(-2)
 
 
-def words_of(texts: Texts, prompt: str, words: list[str] | tuple[str, ...] | None) -> tuple[Words, list[str]]:
+def words_of(texts: Texts, prompt: str, words: Sequence[str] | None) -> tuple[Words, list[str]]:
     r"""The words of a prompt with those to attend to, its entities by default.
 
     Raises:
