@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from eval.judge import Judge
+from eval.metrics.judge import Judge
 from eval.world import WORDS
 from training import autoencoder, captioner, card, choose, contrastive, diffusion, judge, measure, pack, words
 from training.data import Pictures, pictures

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from dnp.models.locate import EMBEDDED
-from eval.judge import Judge
+from eval.metrics.judge import Judge
 from eval.prompts import world_prompts
 from eval.world import WORDS, Scene, Thing, describe, parse
 from training.render import draw, random_caption, random_layout
