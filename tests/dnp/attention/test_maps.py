@@ -44,7 +44,10 @@ def test_maps_equal_a_computation_by_hand_and_leave_the_prediction_alone(model):
     seen = {}
 
     def look(name):
-        return lambda attn, args, kwargs: seen.setdefault(name, (attn, args[0], kwargs.get("encoder_hidden_states")))
+        def look(attn, args, kwargs):
+            seen[name] = attn, args[0], kwargs.get("encoder_hidden_states")
+
+        return look
 
     handles = [
         layer.register_forward_pre_hook(look(name), with_kwargs=True)

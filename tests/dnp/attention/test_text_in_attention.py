@@ -201,6 +201,6 @@ def test_pairs(model_of):
         with pytest.raises(DNPError, match='no "a COLOUR NOUN" in the prompt'):
             colour_pairs(prompt)
     with pytest.raises(DNPError, match="the word 'green' is not in the prompt"):
-        SynGen([("green", "star")]).on(model_of("1"), PROMPTS[1:])
+        SynGen([("green", "star")], size=(8, 8)).on(model_of("1"), PROMPTS[1:])
     with pytest.raises(DNPError, match="the spaCy model 'none' is not installed"):
         spacy_pairs("a red car", "none")
