@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from PIL import Image
 from torch import Tensor
 
 import samplers
 from captioning import Caption, Captioner, Fixed, Universal, usable
-from dnp.attention.attend_and_excite import AttendAndExcite, Attending
 from dnp.attention.perturbed import PERTURBED
 from dnp.errors import DNPError
 from dnp.models.text_to_image import TextToImage
@@ -30,6 +29,20 @@ from samplers.progress import ticker
 Progress = Callable[[str], samplers.Progress]
 Hook = Callable[[GuidedDenoiser, dict[str, Mapping[str, Any]], samplers.Step], Tensor | None]
 Within = Callable[[TextToImage, Mapping[str, Sequence[str]]], Mapping[str, Any]]
+
+
+class Attending(Protocol):
+    """A hook of `samplers.sample` that moves x by the attention of a network."""
+
+    evaluations: list[int]  # of each sample, beside those of its guidance
+
+    def __call__(self, step: samplers.Step, /) -> Tensor | None: ...
+
+
+class Attend(Protocol):
+    """How to attend: `AttendAndExcite` or `SynGen` of `dnp.attention`."""
+
+    def on(self, model: Any, prompts: Sequence[str], /) -> Attending: ...
 
 
 @dataclass(frozen=True)
@@ -178,7 +191,7 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
-        attend: Attend-and-Excite for the final picture, which is the plain one without a captioner.
+        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
         within: name of a condition of the final picture → what makes it, as `paint` takes it.
         at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
@@ -194,7 +207,7 @@ class DNP:
     plain: Guidance = field(default_factory=lambda: CFG(7.5))
     sampling: Sampling = field(default_factory=Sampling)
     dns_sampling: Sampling | None = None
-    attend: AttendAndExcite | None = None
+    attend: Attend | None = None
     within: Mapping[str, Within] = field(default_factory=dict)
     at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)

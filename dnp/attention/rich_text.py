@@ -68,7 +68,7 @@ def boxes(
     for name, (left, top, right, bottom) in regions.items():
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise DNPError(
-                f"the box of {name!r} is left, top, right, bottom, fractions of the picture from 0 to 1, and not empty: "
+                f"the box of {name!r} is left, top, right, bottom, fractions of the picture from 0 to 1, not empty: "
                 f"not {left}, {top}, {right}, {bottom}"
             )
         rows, columns = (

@@ -130,6 +130,18 @@ def binding(attention: Tensor, pairs: Sequence[tuple[list[int], list[int]]], cou
     return total
 
 
+def read_pairs(text: str) -> list[Pair]:
+    r"""(modifier, noun) of a text such as "red:car, white:clock".
+
+    Raises:
+        DNPError: It is of another form.
+    """
+    pairs = [tuple(word.strip() for word in pair.split(":")) for pair in text.split(",")]
+    if wrong := [pair for pair in pairs if len(pair) != 2 or not all(pair)]:
+        raise DNPError(f"{':'.join(wrong[0])!r} is no pair of a modifier and its noun: write red:car, white:clock")
+    return pairs  # type: ignore[return-value]
+
+
 def colour_pairs(prompt: str) -> list[Pair]:
     r"""(colour, noun) of each "a COLOUR NOUN" in a prompt: an article, one of `COLOURS`, and a word.
 

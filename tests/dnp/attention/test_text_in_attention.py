@@ -9,7 +9,7 @@ from dnp import DNPError, Sampling
 from dnp.attention.maps import capture
 from dnp.attention.nag import NAG
 from dnp.attention.structured import structured
-from dnp.attention.syngen import SynGen, colour_pairs, spacy_pairs
+from dnp.attention.syngen import SynGen, colour_pairs, read_pairs, spacy_pairs
 from dnp.attention.words import Words
 from guidance import CFG, NegPrompt
 
@@ -202,5 +202,9 @@ def test_pairs(model_of):
             colour_pairs(prompt)
     with pytest.raises(DNPError, match="the word 'green' is not in the prompt"):
         SynGen([("green", "star")], size=(8, 8)).on(model_of("1"), PROMPTS[1:])
+    assert read_pairs("red:car, white :clock#2") == [("red", "car"), ("white", "clock#2")]
+    for text in ("red", "red:", "a:b:c", "red:car,"):
+        with pytest.raises(DNPError, match="is no pair of a modifier and its noun: write red:car"):
+            read_pairs(text)
     with pytest.raises(DNPError, match="the spaCy model 'none' is not installed"):
         spacy_pairs("a red car", "none")
