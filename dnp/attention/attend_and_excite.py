@@ -155,10 +155,11 @@ def excitement(maps: Maps, words: Sequence[tuple[Words, list[str]]]) -> Tensor:
         words: Of each sample, its prompt and the words to attend to.
     """
     line = torch.tensor([-1.0, 0.0, 1.0])
-    kernel = torch.exp(-((line / (2 * _BLUR)) ** 2)).to(maps.cross[0].device)
-    kernel = kernel[:, None] * kernel / kernel.sum() ** 2
+    kernel = torch.exp(-((line / (2 * _BLUR)) ** 2))
+    mean = maps.mean
+    kernel = (kernel[:, None] * kernel / kernel.sum() ** 2).to(mean)
     losses = []
-    for attention, (said, chosen) in zip(maps.mean, words, strict=True):
+    for attention, (said, chosen) in zip(mean, words, strict=True):
         share = (_SHARPNESS * said.maps(attention)).softmax(-1)
         found = torch.stack([word_map(share, said.tokens(word)) for word in chosen]).unflatten(-1, maps.grid)
         smooth = F.conv2d(F.pad(found[:, None], (1, 1, 1, 1), mode="reflect"), kernel[None, None])

@@ -40,8 +40,9 @@ class Maps:
 
     @property
     def mean(self) -> Tensor:
-        r"""Cross-attention, the mean of all heads of all layers, :math:`(B, H W, tokens)`, in float32."""
-        return torch.cat(self.cross, 1).float().mean(1)
+        r"""Cross-attention, the mean of all heads of all layers, :math:`(B, H W, tokens)`, in float32 or more."""
+        heads = torch.cat(self.cross, 1)
+        return heads.to(torch.promote_types(heads.dtype, torch.float32)).mean(1)
 
 
 def resolution(unet: nn.Module, size: Grid, wanted: Grid | None = None, side: int = 4) -> Grid:
