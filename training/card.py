@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ captions are there?
 {dns}
 
 With a negative prompt, u + s(p − u) − w(n − u) at s = {scale:g}, against plain guidance at that scale: the paired
-difference in *right*, with a 95 % interval from a bootstrap of whole prompts. "Universal" is "{universal}".
+difference in *right*, with a 95 % interval in which prompts and seeds are both random. "Universal" is "{universal}".
 
 {strength}
 
@@ -75,11 +76,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _share(value: tuple[float, float]) -> str:
-    return f"{value[0]:.3f} ± {value[1]:.3f}"
+    return f"{value[0]:.3f}" if math.isnan(value[1]) else f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
 def _difference(gain: Gain) -> str:
-    return f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"{gain.difference:+.3f} " + (gain.too_few or f"[{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
 def history(folder: Path | None) -> list[tuple[int, int, float]]:

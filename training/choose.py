@@ -21,7 +21,7 @@ from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
 from eval.metrics.judge import Judge
 from eval.prompts import world_prompts
-from eval.statistics import gain
+from eval.statistics import Factors, gain
 from eval.world import WORDS
 from guidance import CFG, DNS, Guidance, NegPrompt
 from training.measure import Verdict, adherence, agrees, share
@@ -61,6 +61,7 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
     captioner = Transformers(folder / "captioner")
     texts = [prompt for prompt in world_prompts(prompts, held_out=True) for _ in range(seeds)]
     numbers = list(range(seeds)) * prompts
+    factors: Factors = {"prompt": texts, "seed": numbers}
     bar = tqdm(total=len(SCALES) + len(DNS_SCALES) + 2 * (len(STRENGTHS) + len(DNS_STEPS)), desc="choosing")
 
     def run(guidance: Guidance, steps: int = 16, **others: Sequence[str]) -> tuple[list[Verdict], list[Image.Image]]:
@@ -74,7 +75,8 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
     for scale in SCALES:
         verdicts = run(CFG(scale))[0]
         plain[scale] = [v.right for v in verdicts]
-        rows[scale] = {"right": share(plain[scale]), "neglected": share([v.neglected for v in verdicts])}
+        neglected = share([v.neglected for v in verdicts], factors)
+        rows[scale] = {"right": share(plain[scale], factors), "neglected": neglected}
     best = max(SCALES, key=lambda scale: sum(plain[scale]))
 
     captions: dict[float, list[str]] = {}
@@ -83,7 +85,7 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
         images = run(DNS(scale))[1]
         captions[scale] = captioner(images)
         agree = [agrees(caption, seen) for caption, seen in zip(captions[scale], judge(images), strict=True)]
-        readable[scale] = {"agree": share(agree), "captions": len(set(captions[scale]))}
+        readable[scale] = {"agree": share(agree, factors), "captions": len(set(captions[scale]))}
     clearest = max(row["agree"][0] for row in readable.values())
     dns = max(scale for scale in DNS_SCALES if readable[scale]["agree"][0] >= clearest - 0.05)
 
@@ -92,7 +94,7 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
     for w in STRENGTHS:
         for name, negative in (("its own caption", captions[dns]), ("universal", [UNIVERSAL] * len(texts))):
             right = [v.right for v in run(NegPrompt(best, strength=w), negative=negative)[0]]
-            row = {"w": w, "negative": name, "right": share(right), "gain": gain(right, plain[best], texts)}
+            row = {"w": w, "negative": name, "right": share(right, factors), "gain": gain(right, plain[best], factors)}
             strengths.append(row)
             by_strength.setdefault(w, right)
     own = [row for row in strengths if row["negative"] == "its own caption"]
@@ -103,8 +105,8 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
         negatives = captioner(run(DNS(dns), steps)[1])
         right = [v.right for v in run(NegPrompt(best, strength=strength), negative=negatives)[0]]
         same = [a == b for a, b in zip(negatives, captions[dns], strict=True)]
-        row = {"steps": steps, "same": share(same), "right": share(right)}
-        fewer.append(row | {"gain": gain(right, by_strength[strength], texts)})
+        row = {"steps": steps, "same": share(same, factors), "right": share(right, factors)}
+        fewer.append(row | {"gain": gain(right, by_strength[strength], factors)})
     enough = [row["steps"] for row in fewer if row["gain"].difference >= 0]
     bar.close()
 

@@ -14,7 +14,7 @@ from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling, paint
 from eval.metrics.adherence import Verdict, verdict
 from eval.metrics.judge import Judge
-from eval.statistics import interval
+from eval.statistics import Factors, mean
 from eval.world import Scene, describe, parse
 from guidance import Guidance
 from training.data import Pictures
@@ -37,10 +37,10 @@ def adherence(
     return [verdict(seen, prompt) for seen, prompt in zip(judge(images), texts["prompt"], strict=True)], images
 
 
-def share(values: Sequence[bool]) -> tuple[float, float]:
-    """A share and the half-width of its 95 % interval (Wilson's)."""
-    p, low, high = interval([float(value) for value in values])
-    return p, (high - low) / 2
+def share(values: Sequence[bool], factors: Factors) -> tuple[float, float]:
+    """A share and the half-width of its 95 % interval over prompts and seeds; NaN where there are too few of them."""
+    found = mean([float(value) for value in values], factors, binary=True)
+    return found.mean, (found.high - found.low) / 2
 
 
 def agrees(caption: str, scene: Scene) -> bool:
