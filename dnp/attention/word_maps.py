@@ -57,6 +57,10 @@ class Looking:
         self.total = self.total.to(step.x.device) + maps.mean
         self.steps += 1
 
+    def among(self, guided: Any, conditions: Any, step: Step) -> None:
+        r"""The same as `paint` calls it."""
+        self(step)
+
     def maps(self) -> list[dict[str, Tensor]]:
         r"""Of each sample, word → its map :math:`(h, w)`, from 0 to 1 where all attention is the word's."""
         return [
@@ -93,9 +97,7 @@ def word_maps(
     rows = []
     for seed in seeds:
         looking = Looking(model, [prompt], words, size)
-        (picture,), _ = paint(
-            model, guidance, {"prompt": [prompt]}, [seed], sampling, hook=lambda _, __, step, look=looking: look(step)
-        )
+        (picture,), _ = paint(model, guidance, {"prompt": [prompt]}, [seed], sampling, hook=looking.among)
         (maps,) = looking.maps()
         cells = [Cell(over(picture, heat), word, f"most {heat.max().item():.3f}") for word, heat in maps.items()]
         rows.append([Cell(picture, f"seed {seed}", str(guidance)), *cells])
@@ -108,10 +110,10 @@ def over(picture: Image.Image, heat: Tensor) -> Image.Image:
 
     # A small picture would show a small map: both are enlarged, as on the sheet
     scale = max(1, 256 // max(picture.size))
-    wide = tuple(side * scale for side in picture.size)
+    wide = picture.width * scale, picture.height * scale
     levels = (heat / heat.max().clamp(min=1e-12)).mul(255).round().to(torch.uint8).cpu().numpy()
-    smooth = np.asarray(Image.fromarray(levels).resize(wide, Image.Resampling.BICUBIC), float)[..., None] / 255
+    smooth = np.asarray(Image.fromarray(levels).resize(wide, Image.Resampling.BICUBIC), np.float64)[..., None] / 255
     colours = colormaps["turbo"](smooth[..., 0])[..., :3]
-    gray = np.asarray(picture.convert("L").resize(wide, Image.Resampling.NEAREST), float)[..., None] / 255
+    gray = np.asarray(picture.convert("L").resize(wide, Image.Resampling.NEAREST), np.float64)[..., None] / 255
     mixed = gray * 0.5 + colours * 0.5
     return Image.fromarray((mixed * 255).round().astype(np.uint8))

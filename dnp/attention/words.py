@@ -33,16 +33,17 @@ class Words:
         self._parts = tuple(texts.parts(prompt).shape)
 
     def _split(self, text: str) -> list[tuple[str, ...]]:
-        # The tokens of each word: CLIP marks the end of one
-        tokenizer = self.texts.tokenizers[0]
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        words, now = [], []
-        for token in tokenizer.convert_ids_to_tokens(ids):
-            now.append(token)
-            if token.endswith("</w>"):
-                words.append(tuple(now))
-                now = []
-        return [*words, tuple(now)] if now else words
+        # The tokens of each word: CLIP marks the end of one; a learned word is a piece of its own
+        words: list[tuple[str, ...]] = []
+        for piece in self.texts.pieces(text):
+            now: list[str] = []
+            for token in self.texts.tokenizers[0].convert_ids_to_tokens(piece):
+                now.append(token)
+                if token.endswith("</w>"):
+                    words.append(tuple(now))
+                    now = []
+            words += [tuple(now)] if now else []
+        return words
 
     @property
     def count(self) -> int:
