@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dnp.attention.inside import inside
 from dnp.errors import DNPError, first_line
 from dnp.models.checkpoint import from_directory
 from dnp.models.defaults import Defaults
@@ -30,8 +32,9 @@ class _Noise(nn.Module):
         super().__init__()
         self.unet, self.dtype = unet, dtype
 
-    def forward(self, x: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
+    def forward(self, x: Tensor, t: Tensor, attention: Any = None, **condition: Any) -> Tensor:
+        with inside(self.unet, attention, (x.shape[-2], x.shape[-1])) if attention is not None else nullcontext():
+            return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
 
 
 class StableDiffusion:
