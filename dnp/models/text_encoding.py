@@ -52,12 +52,16 @@ class Texts:
         most: int = self.encoders[i].config.max_position_embeddings
         return min(self.tokenizers[i].model_max_length, most) - 2
 
+    def pieces(self, prompt: str, i: int = 0) -> list[list[int]]:
+        """The tokens of a text by the i-th tokenizer, those of each learned word apart from what is between them."""
+        return [
+            self.words.get(piece.lower())
+            or self.tokenizers[i](piece, add_special_tokens=False, verbose=False).input_ids
+            for piece in (self._learned.split(prompt) if self._learned else [prompt])
+        ]
+
     def _tokens(self, prompt: str, i: int) -> list[int]:
-        found: list[int] = []
-        for piece in self._learned.split(prompt) if self._learned else [prompt]:
-            learned = self.words.get(piece.lower())
-            found += learned or self.tokenizers[i](piece, add_special_tokens=False, verbose=False).input_ids
-        return found
+        return [token for piece in self.pieces(prompt, i) for token in piece]
 
     def parts(self, prompt: str, i: int = 0) -> Tensor:
         """The tokens of the parts (k, length), by the i-th tokenizer."""
