@@ -133,8 +133,9 @@ def paint(
         GuidanceError, SamplerError: from below.
     """
     guidance, seeds = as_guidance(guidance), _seeds(seeds)
-    texts = {name: [text] * len(seeds) if isinstance(text, str) else text for name, text in prompts.items()}
-    texts.setdefault("empty", [""] * len(seeds))
+    texts: dict[str, Sequence[str]] = {
+        name: [text] * len(seeds) if isinstance(text, str) else text for name, text in {"empty": "", **prompts}.items()
+    }
     _check_names(guidance, {*texts, *within})
     conditions = {name: _condition(model, name, texts, within) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
@@ -217,10 +218,10 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
-        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
-        within: name of a condition of the final picture → what makes it, as `paint` takes it.
         at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
+        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
+        within: name of a condition of the final picture → what makes it, as `paint` takes it.
 
     Raises:
         DNPError: a guidance names a condition that has no text; the captioner is a text.
@@ -234,10 +235,10 @@ class DNP:
     plain: Guidance | str = field(default_factory=lambda: CFG(7.5))
     sampling: Sampling = field(default_factory=Sampling)
     dns_sampling: Sampling | None = None
-    attend: Attend | None = None
-    within: Mapping[str, Within] = field(default_factory=dict)
     at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)
+    attend: Attend | None = None
+    within: Mapping[str, Within] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.captioner, str):

@@ -25,10 +25,10 @@ class ImproperNegative(Guidance):
     without bound. In :math:`D` or :math:`v` the formula would be another one.
 
     Args:
-        norm: The norm :math:`\sqrt K`, that of :math:`\epsilon_p` if None, which makes it :math:`-\epsilon_p`.
+        norm: The norm :math:`\sqrt K`, None for that of :math:`\epsilon_p`, which gives :math:`-\epsilon_p`.
 
     Raises:
-        GuidanceError: Where the norm is no scale.
+        GuidanceError: If `norm` is not a :class:`Scale`.
 
     References:
         | Eq. 15 and 16 of the DNP paper.
