@@ -221,7 +221,7 @@ class DNP:
         at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
         attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
-        within: name of a condition of the final picture → what makes it, as `paint` takes it.
+        within: Name of a condition of the final picture → what makes it, as `paint` takes it.
 
     Raises:
         DNPError: a guidance names a condition that has no text; the captioner is a text.
