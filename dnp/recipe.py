@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 import samplers
-from captioning import Caption, Captioner, Fixed, Person, Universal, usable
+from captioning import Caption, Captioner, Fixed, Universal, captions_of
 from dnp.attention.perturbed import PERTURBED
 from dnp.errors import DNPError
 from dnp.limits import check_prompt, check_steps
@@ -335,12 +335,9 @@ class DNP:
     def _caption(self, results: list[Result], captioner: Captioner) -> None:
         start = time.perf_counter()
         with ticker(self.progress("caption"), 1) as tick:
-            raw = captioner([result.images.get("dns", result.plain) for result in results])
+            images = [result.images.get("dns", result.plain) for result in results]
+            captions = captions_of(captioner, images, getattr(self.model, "tokenizer", None))
             tick()
-        if len(raw) != len(results):
-            raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
-        given = isinstance(captioner, (Fixed, Universal, Person))  # a text that somebody chose is used as it is
-        for result, text in zip(results, raw, strict=True):
-            tokenizer = getattr(self.model, "tokenizer", None)
-            result.caption = Caption(text, text) if given else usable(text, tokenizer)
+        for result, caption in zip(results, captions, strict=True):
+            result.caption = caption
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

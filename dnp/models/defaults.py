@@ -57,7 +57,7 @@ class Defaults:
         kinds: dict[str, Any] = {"float": (int, float), "int": (int,), "str": (str,), "tuple[str, ...]": (list,)}
         kinds["str | None"] = (str, type(None))
         for field in fields(cls):
-            value = given.get(field.name)
+            value: Any = given.get(field.name)
             fits = isinstance(value, kinds[str(field.type)]) and not isinstance(value, bool)
             fits = fits and (field.type != "int" or value > 0) and (field.name != "words" or _texts(value))
             if field.name in given and not fits:

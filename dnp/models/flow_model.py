@@ -15,7 +15,7 @@ from torch import Tensor
 from dnp.errors import DNPError
 from dnp.models import checkpoint
 from dnp.models.defaults import Defaults
-from dnp.models.flow_denoiser import FlowDenoiser, FluxVelocity, SD3Velocity, Table
+from dnp.models.flow_denoiser import FIRST, FlowDenoiser, FluxVelocity, SD3Velocity, Table
 
 KINDS = ("StableDiffusion3Pipeline", "FluxPipeline")
 # How the pipelines sample; the scale is of true guidance, with a prediction for the empty prompt
@@ -38,6 +38,7 @@ class FlowModel:
             shifted once, as in its paper, where diffusers' scheduler shifts them twice. Of Flux they are the same.
         embedded_guidance: The scale that Flux-dev's network is given; others take none.
         tokens: How many tokens the T5 encoder reads, 256 of SD 3 and 512 of Flux by default.
+        first: The time that stands for 1: `flow_denoiser.FIRST_IN_FLOAT64` where the walk is in float64.
 
     Raises:
         DNPError: A pipeline of another kind, a size that does not fit, an unknown table, another scheduler.
@@ -52,6 +53,7 @@ class FlowModel:
         table: str = "diffusers",
         embedded_guidance: float = 3.5,
         tokens: int | None = None,
+        first: float = FIRST,
     ) -> None:
         kind = type(pipeline).__name__
         if kind not in KINDS:
@@ -75,7 +77,7 @@ class FlowModel:
         self.embedded_guidance = embedded_guidance if self.flux and config.guidance_embeds else None
         self.defaults = Defaults(scale=_SCALES[kind], strength=_SCALES[kind], **_DEFAULTS)  # type: ignore[arg-type]
         velocity = (FluxVelocity if self.flux else SD3Velocity)(pipeline.transformer)
-        self.denoiser = FlowDenoiser(velocity, self._table(table))
+        self.denoiser = FlowDenoiser(velocity, self._table(table), first)
         self._encoded = lru_cache(maxsize=16)(self._encode)
         self.options: dict[str, Any] = {"table": table}
         if self.embedded_guidance is not None:

@@ -40,7 +40,7 @@ class _Noise(nn.Module):
 class StableDiffusion:
     """A Stable Diffusion 1.x, 2.x (ε- or v-prediction) or XL, by directory, hub name or file.
 
-    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 where it has none) unless
+    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 on one without it) unless
     asked otherwise, the autoencoder in float32 (SDXL's overflows in float16).
 
     Args:

@@ -121,6 +121,6 @@ def model_of(pipeline: Any, **options: Any) -> UNetModel | FlowModel:
     if kind not in (*UNETS, *KINDS):
         raise DNPError(f"{kind} is not supported: give one of {', '.join((*UNETS, *KINDS))}")
     try:
-        return UNetModel(pipeline, **options) if kind in UNETS else FlowModel(pipeline, **options)
+        return UNetModel(pipeline, **options) if kind in UNETS else FlowModel(pipeline, "pipeline", **options)
     except TypeError as error:
         raise DNPError(f"a {kind} takes no such option ({error})") from None
