@@ -152,8 +152,8 @@ def paint(
     return model.decode(latents), guided.evaluations
 
 
-def _one(attending: Attending | None, on_the_way: OnTheWay | None) -> Hook | None:
-    # What is captioned on the way is what was attended to
+def hook_of(attending: Attending | None, on_the_way: OnTheWay | None = None) -> Hook | None:
+    """What `paint` takes as its hook: what is captioned on the way is what was attended to."""
     if attending is None:
         return on_the_way
 
@@ -324,7 +324,7 @@ class DNP:
             seeds,
             sampling,
             self.progress(stage),
-            _one(attending, on_the_way),
+            hook_of(attending, on_the_way),
             self.within if final else {},
         )
         for place, (result, image) in enumerate(zip(results, images, strict=True)):
