@@ -1,8 +1,10 @@
-r"""What the rules share that are no weighted sum: the spaces they are defined in, and sums over each sample.
+r"""What rules share that are no weighted sum: the spaces they are defined in, and sums over each sample.
 
 With :math:`x = x_0 + \sigma \epsilon`, a prediction of the denoised :math:`D` is one of the noise
-:math:`\epsilon = (x - D) / \sigma` and of the velocity :math:`v = \epsilon - D` of the straight path
-:math:`(1 - t) x_0 + t \epsilon`, :math:`\sigma = t / (1 - t)`, of flow matching.
+:math:`\epsilon = (x - D) / \sigma`, of the variance-preserving models' :math:`v`, and of the velocity
+:math:`\epsilon - D` of the straight path :math:`(1 - t) x_0 + t \epsilon`, :math:`\sigma = t / (1 - t)`, of flow
+matching. Shapes: predictions and `x` are
+:math:`(B, ...)`, `sigma` is :math:`(B)`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from .host import peek
 
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
@@ -29,14 +33,30 @@ def from_noise(noise: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def to_velocity(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    r""":math:`v` from :math:`D`."""
+    r"""Flow matching's velocity from :math:`D`."""
     return to_noise(denoised, x, sigma) - denoised
 
 
 def from_velocity(velocity: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    r""":math:`D` from :math:`v`."""
+    r""":math:`D` from flow matching's velocity."""
     level = per_sample(sigma, x)
     return (x - level * velocity) / (1 + level)
+
+
+def to_v(denoised: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    r""":math:`v = (\epsilon - \sigma D) / \sqrt{1 + \sigma^2}` from :math:`D`."""
+    level = per_sample(sigma, x)
+    return (to_noise(denoised, x, sigma) - level * denoised) / (1 + level**2).sqrt()
+
+
+def from_v(v: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    r""":math:`D` from :math:`v`."""
+    level = per_sample(sigma, x)
+    return x / (1 + level**2) - level / (1 + level**2).sqrt() * v
+
+
+SPACES = {"epsilon": (to_noise, from_noise), "v": (to_v, from_v), "flow": (to_velocity, from_velocity)}
+r"""How to come from :math:`D` to what a model predicts, and back."""
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -80,10 +100,17 @@ def evidence(x: Tensor, sigma: Tensor, y: Tensor, level: Tensor, u: Tensor, c: T
 
 
 def choose(where: Tensor, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -> Tensor:
-    r"""One of two predictions for each sample, by `where` :math:`(B)`; what no sample needs is not evaluated."""
-    if where.all():
+    r"""One of two predictions :math:`(B, ...)` for each sample; what no sample needs is not evaluated.
+
+    Args:
+        where: Where the first is chosen :math:`(B)`. Made of :func:`on_host`'s noise levels, it costs no wait.
+        yes: Gives the first prediction.
+        no: Gives the second. While compiling and in vmap, both are evaluated.
+    """
+    known = peek(where)
+    if known is not None and all(known):
         return yes()
-    if not where.any():
+    if known is not None and not any(known):
         return no()
     chosen = yes()
-    return torch.where(per_sample(where, chosen), chosen, no())
+    return torch.where(per_sample(where.to(chosen.device), chosen), chosen, no())

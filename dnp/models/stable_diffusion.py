@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dnp.attention.inside import inside
 from dnp.errors import DNPError, first_line
 from dnp.models.checkpoint import from_directory
 from dnp.models.defaults import Defaults
@@ -30,14 +32,15 @@ class _Noise(nn.Module):
         super().__init__()
         self.unet, self.dtype = unet, dtype
 
-    def forward(self, x: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
+    def forward(self, x: Tensor, t: Tensor, attention: Any = None, **condition: Any) -> Tensor:
+        with inside(self.unet, attention, (x.shape[-2], x.shape[-1])) if attention is not None else nullcontext():
+            return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
 
 
 class StableDiffusion:
     """A Stable Diffusion 1.x, 2.x (ε- or v-prediction) or XL, by directory, hub name or file.
 
-    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 where it has none) unless
+    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 on one without it) unless
     asked otherwise, the autoencoder in float32 (SDXL's overflows in float16).
 
     Args:

@@ -66,15 +66,24 @@ class Texts:
         most: int = self.encoders[i].config.max_position_embeddings
         return min(self.tokenizers[i].model_max_length, most) - 2
 
+    def pieces(self, prompt: str, i: int = 0) -> list[list[int]]:
+        """The tokens of a text by the i-th tokenizer, those of each learned word apart from what is between them."""
+        return [tokens for tokens, _ in self._pieces(prompt, i)]
+
+    def _pieces(self, prompt: str, i: int) -> list[tuple[list[int], float]]:
+        return [
+            (
+                self.words.get(piece.lower())
+                or self.tokenizers[i](piece, add_special_tokens=False, verbose=False).input_ids,
+                weight,
+            )
+            for text, weight in parse_weights(prompt)
+            for piece in (self._learned.split(text) if self._learned else [text])
+        ]
+
     def _tokens(self, prompt: str, i: int) -> tuple[list[int], list[float]]:
-        found: list[int] = []
-        weights: list[float] = []
-        for text, weight in parse_weights(prompt):
-            for piece in self._learned.split(text) if self._learned else [text]:
-                learned = self.words.get(piece.lower())
-                found += learned or self.tokenizers[i](piece, add_special_tokens=False, verbose=False).input_ids
-            weights += [weight] * (len(found) - len(weights))
-        return found, weights
+        pieces = self._pieces(prompt, i)
+        return [t for tokens, _ in pieces for t in tokens], [weight for tokens, weight in pieces for _ in tokens]
 
     def parts(self, prompt: str, i: int = 0) -> Tensor:
         """The tokens of the parts (k, length), by the i-th tokenizer."""
