@@ -90,7 +90,8 @@ def sample(
     and diffusers' Euler with other spacings, start from :math:`x = \sigma_0 z`: `start="sigma"`.
 
     Arguments:
-        model: The denoiser, `model(x, sigma, **extra_args) -> denoised`, with `sigma` of shape :math:`(B)`.
+        model: The denoiser, `model(x, sigma, **extra_args) -> denoised`, with `sigma` of shape :math:`(B)`. If it has
+            them, as a guided denoiser does, `begin()` is called before the walk, and `check()` after it.
         noise: Standard Gaussian noise, with shape :math:`(B, C, H, W)`. The walk is in float32 even where the
             noise is not: a denoiser in half precision casts what it is given.
         sigmas: The noise levels :math:`\sigma_0 \geq \dots \geq \sigma_N`, with shape :math:`(N + 1)`.
@@ -150,6 +151,8 @@ def sample(
     seeded, churn = _noise_from(seeds, sampler, entry, x, sigmas, options)
     last = sigmas[-1]
 
+    if callable(begin := getattr(model, "begin", None)):
+        begin()
     with ticker(progress, count) as tick, churn:
 
         def callback(info: dict[str, Any]) -> None:
@@ -165,6 +168,8 @@ def sample(
     if picture is not None:
         x = picture.keep(x, float(last), added)
 
+    if callable(check := getattr(model, "check", None)):
+        check()
     if not x.isfinite().all():
         bad = [i for i, image in enumerate(x) if not image.isfinite().all()]
         raise SamplerError(f"sampler {sampler!r} gave values that are not finite, in images {bad}")

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..algebra.formula import Guidance
 from ..algebra.modifier import Modifier
-from ..algebra.weights import Scale, at
+from ..algebra.plan import at
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 
 

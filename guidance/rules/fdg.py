@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, at
+from ..algebra.plan import at
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, ratio
 

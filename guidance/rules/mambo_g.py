@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..algebra.formula import Guidance, prediction
-from ..algebra.weights import ONE, Scale, as_number, as_weight, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, from_velocity, ratio, to_velocity
 
@@ -47,7 +48,7 @@ class MAMBOG(Guidance):
         as_number(self.alpha, "alpha of MAMBOG", 0)
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        more = at(as_weight(self.scale) - ONE, x, sigma)
+        more = at(self.scale, x, sigma, less=1)
         if vanishes(more):
             return prediction("prompt").denoised(evaluate, x, sigma)
         u, p = (to_velocity(d, x, sigma) for d in evaluate(self.names, x, sigma).values())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, as_number, at
+from ..algebra.plan import at
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import from_noise, per_sample, to_noise
 
