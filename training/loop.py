@@ -37,6 +37,7 @@ def fit(
     work: Path,
     *,
     lr: float = 1e-3,
+    beta2: float = 0.999,
     ema: float = 0.999,
     every: int = 250,
     look: Callable[[int], None] | None = None,
@@ -59,7 +60,7 @@ def fit(
     if done.exists():
         module.load_state_dict(load_file(done))
         return
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, beta2), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * (1 + math.cos(math.pi * i / steps)) / 2)
     )
