@@ -45,4 +45,4 @@ build/wrong-%: | install  # the embedded model trained on with another share of 
 	$(BIN)/python -m training --from dnp/embedded --clean 0 --noisy 400 --mismatched $* --work build/work-$* --out $@
 
 bench: install  ## what a guided step costs beside the closure that people write by hand
-	$(BIN)/python -m dnp.bench
+	$(BIN)/python -m dnp.speed.bench

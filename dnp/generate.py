@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning import Captioner, Endpoint, Fixed, Person, Transformers, Universal, usable
+from captioning import Captioner, Fixed, Person, Universal, usable
+from dnp.captioners import captioner_of
 from dnp.errors import DNPError
-from dnp.folder import RunFolder
-from dnp.model import Defaults
+from dnp.models.defaults import Defaults
+from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import DNP, Sampling
-from dnp.stable_diffusion import StableDiffusion
+from dnp.runs.run import RunFolder
 from guidance import parse
 
 
@@ -121,20 +122,3 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
         usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
     return captioner_of(model, how.captioner)
-
-
-def captioner_of(model: StableDiffusion, name: str | None = None) -> Captioner:
-    """A captioner by its name, or the model's own: `openai:MODEL[@URL]`, a directory or a hub name.
-
-    Raises:
-        CaptionError: it cannot be loaded.
-    """
-    name = name or model.defaults.captioner
-    if name.startswith("openai:"):
-        return Endpoint.at(name)
-    beside = model.folder / name  # the embedded model's captioner comes with it
-    found = beside if beside.is_dir() else name
-    captioner = Transformers(found, device=model.device, cpu_offload=model.cpu_offload)
-    if beside.is_dir():  # a name that means the same on any machine
-        captioner.name = f"{model.name}/{name}"
-    return captioner

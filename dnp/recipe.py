@@ -18,8 +18,8 @@ from torch import Tensor
 import samplers
 from captioning import Caption, Captioner, Fixed, Universal, usable
 from dnp.errors import DNPError
-from dnp.model import TextToImage
-from dnp.ontheway import OnTheWay
+from dnp.models.text_to_image import TextToImage
+from dnp.on_the_way import OnTheWay
 from guidance import CFG, DNS, Guidance, NegPrompt
 from samplers.errors import lookup
 from samplers.progress import ticker
@@ -145,7 +145,7 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
-        at: Steps before which the negative prompt is captioned on the way: see `dnp.ontheway`.
+        at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
 
     Raises:

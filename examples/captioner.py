@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageColor
 
 from dnp import DNP, Sampling
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.stable_diffusion import StableDiffusion
 
 COLOURS = "red orange yellow green blue purple pink black gray white".split()
 

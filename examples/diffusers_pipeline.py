@@ -13,7 +13,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
 import samplers
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from guidance import DNS, parse
 
 PROMPT, NEGATIVE, SCALE, STEPS = "a red circle and a blue square", "a dotted pink background", 2.5, 16

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG, DNS, NegPrompt
 
 PROMPT, NEGATIVE, STEPS = "a red circle and a blue square", "a dotted pink background", 16

@@ -13,32 +13,32 @@ nothing of prompts, samplers or images.
     model = Rescale(Interval(NegPrompt(7.5), 0.3, 5), 0.7).wrap(denoiser)
 """
 
-from .added import Added
-from .answer import ANSWER
-from .apg import APG
-from .autoguidance import Autoguidance, Models
-from .base import Guidance
-from .cfg import CFG
-from .cfgzero import CFGZeroStar
-from .composable import Composable
-from .contrastive import ContrastiveCFG
-from .denoiser import Execution, GuidedDenoiser, Trace
-from .dns import DNS
-from .dual import DualCFG
-from .dynamicneg import DynamicNegative
+from .algebra.direction import Direction
+from .algebra.formula import Added, Formula, Guidance, Linear, Renamed, prediction
+from .algebra.modifier import Modifier
+from .algebra.parsing import from_json, parse, strategies
+from .algebra.scales import CosineScale, LinearScale, StepScale
+from .algebra.weights import Scale
+from .denoiser.evaluator import Evaluator
+from .denoiser.guided import Execution, GuidedDenoiser, Trace
+from .denoiser.models import Models
 from .errors import GuidanceError
-from .evaluator import Evaluator
-from .formula import Direction, Formula, Linear, prediction
-from .improper import ImproperNegative
-from .interval import Interval, bounds
-from .negprompt import NegPrompt
-from .parsing import from_json, parse, strategies
-from .perpneg import PerpNeg
-from .renamed import Renamed
-from .rescale import Rescale
-from .schedules import CosineScale, LinearScale, StepScale
-from .threshold import DynamicThreshold
-from .weights import Scale
+from .rules.answer import ANSWER
+from .rules.apg import APG
+from .rules.autoguidance import Autoguidance
+from .rules.cfg import CFG
+from .rules.cfg_zero_star import CFGZeroStar
+from .rules.composable import Composable
+from .rules.contrastive_cfg import ContrastiveCFG
+from .rules.dns import DNS
+from .rules.dual_cfg import DualCFG
+from .rules.dynamic_negative import DynamicNegative
+from .rules.dynamic_threshold import DynamicThreshold
+from .rules.improper_negative import ImproperNegative
+from .rules.interval import Interval, bounds
+from .rules.neg_prompt import NegPrompt
+from .rules.perp_neg import PerpNeg
+from .rules.rescale import Rescale
 
 __all__ = [
     "ANSWER",
@@ -66,6 +66,7 @@ __all__ = [
     "Linear",
     "LinearScale",
     "Models",
+    "Modifier",
     "NegPrompt",
     "PerpNeg",
     "Renamed",

@@ -10,8 +10,8 @@ Three steps, each a plain function of tensors, around any denoiser with k-diffus
 - `schedule` turns a name and a number of steps into noise levels (`SCHEDULES` lists the names);
 - `noise` draws every image from its own seed;
 - `sample` walks down the noise levels with k-diffusion's samplers, DDIM or DDPM (`SAMPLERS` lists the names),
-  with a progress bar, a hook that may change :math:`x` at every step, and a trace for anyone who looks. An
-  image does not depend on the batch it is in.
+  with a progress bar, a hook that may change :math:`x` at every step or stop, and a trace for anyone who
+  looks; both are given a `Step`. An image does not depend on the batch it is in.
 
 The room knows nothing of text or captions. What cannot be used as given is a `SamplerError` of one line.
 """
@@ -23,11 +23,11 @@ with warnings.catch_warnings():  # clip, which k-diffusion imports, imports the 
     import k_diffusion  # noqa: F401
 
 from .errors import SamplerError
-from .names import SAMPLERS
 from .progress import Progress
+from .registry import SAMPLERS
+from .sampling import Hook, Step, Trace, calls, sample
 from .schedules import SCHEDULES, schedule
 from .seeding import noise
-from .walk import Hook, Trace, calls, sample
 
 __all__ = [
     "SAMPLERS",
@@ -35,6 +35,7 @@ __all__ = [
     "Hook",
     "Progress",
     "SamplerError",
+    "Step",
     "Trace",
     "calls",
     "noise",

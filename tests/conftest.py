@@ -14,7 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which 
 @pytest.fixture(scope="session")
 def embedded():
     """The embedded model, loaded once: whoever changes its weights does so on a copy."""
-    from dnp.stable_diffusion import StableDiffusion
+    from dnp.models.stable_diffusion import StableDiffusion
 
     return StableDiffusion("embedded", device="cpu")
 

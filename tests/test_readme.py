@@ -26,11 +26,11 @@ def test_beside_k_diffusion(capsys, latent_diffusion):
 def test_as_a_library(monkeypatch):
     """With the embedded model in place of the real ones, which cannot be had offline."""
     import captioning
-    import dnp.stable_diffusion
-    from dnp.model import EMBEDDED
+    import dnp.models.stable_diffusion
+    from dnp.models.locate import EMBEDDED
 
-    load, caption = dnp.stable_diffusion.StableDiffusion, captioning.Transformers
-    monkeypatch.setattr(dnp.stable_diffusion, "StableDiffusion", lambda name: load("embedded"))
+    load, caption = dnp.models.stable_diffusion.StableDiffusion, captioning.Transformers
+    monkeypatch.setattr(dnp.models.stable_diffusion, "StableDiffusion", lambda name: load("embedded"))
     monkeypatch.setattr(captioning, "Transformers", lambda name: caption(EMBEDDED / "captioner"))
     block = next(block for block in BLOCKS if "from dnp import" in block)
     names: dict = {}

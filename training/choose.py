@@ -17,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from captioning import Transformers
+from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
-from dnp.stable_diffusion import StableDiffusion
 from eval.judge import Judge
 from eval.prompts import world_prompts
 from eval.statistics import gain

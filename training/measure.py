@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from captioning import Transformers
+from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling, paint
-from dnp.stable_diffusion import StableDiffusion
 from eval.adherence import Verdict, verdict
 from eval.judge import Judge
 from eval.statistics import interval

@@ -16,10 +16,10 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dnp import paint
-from dnp.model import EMBEDDED
-from dnp.parts import Parts
-from dnp.single_file import tokenizer
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.checkpoint import Parts
+from dnp.models.locate import EMBEDDED
+from dnp.models.single_file import tokenizer
+from dnp.models.stable_diffusion import StableDiffusion
 
 
 class Latents:

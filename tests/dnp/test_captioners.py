@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import dnp.recipe
-from dnp.cli import main
+from dnp.cli.main import main
 
 KEY = "sk-the-secret-of-this-test"
 PROMPT = "a red circle and a blue square"
@@ -15,7 +15,7 @@ PROMPT = "a red circle and a blue square"
 @pytest.fixture(autouse=True)
 def loaded_once(embedded, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for room in ("generate", "sweep"):
+    for room in ("generate", "experiments.worker"):
         monkeypatch.setattr(f"dnp.{room}.StableDiffusion", lambda name, device, dtype: embedded)
 
 

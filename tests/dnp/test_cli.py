@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from captioning import Transformers
-from dnp.cli import main
-from dnp.model import EMBEDDED
-from dnp.stable_diffusion import StableDiffusion
+from dnp.cli.main import main
+from dnp.models.locate import EMBEDDED
+from dnp.models.stable_diffusion import StableDiffusion
 
 PROMPT = "a red circle and a blue square"
 FAST = ["--steps", "1", "--device", "cpu"]
@@ -60,7 +60,7 @@ def loaded_once(run, embedded, monkeypatch):
         return Transformers(name, **options)
 
     monkeypatch.setattr("dnp.generate.StableDiffusion", model)
-    monkeypatch.setattr("dnp.generate.Transformers", captioner)
+    monkeypatch.setattr("dnp.captioners.Transformers", captioner)
 
 
 def test_what_generate_writes(run):
@@ -301,7 +301,7 @@ def test_env_warns_of_another_distribution_with_our_names(monkeypatch, others):
 
 def test_help_is_fast(tmp_path):
     code = (
-        "import sys\nfrom dnp.cli import main\nmain(sys.argv[1:], standalone_mode=False)\n"
+        "import sys\nfrom dnp.cli.main import main\nmain(sys.argv[1:], standalone_mode=False)\n"
         "print(*sorted({'torch', 'diffusers', 'transformers', 'PIL'} & sys.modules.keys()), file=sys.stderr)"
     )
     for arguments in (["--help"], ["generate", "--help"]):

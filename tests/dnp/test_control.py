@@ -13,7 +13,7 @@ from PIL import Image
 
 import samplers
 from dnp import DNPError, Sampling
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG, DNS, NegPrompt, PerpNeg
 
 KINDS = {"1": StableDiffusionControlNetPipeline, "XL": StableDiffusionXLControlNetPipeline}

@@ -8,7 +8,7 @@ import k_diffusion as K
 import torch
 
 from dnp import Sampling, paint
-from dnp.cli import main
+from dnp.cli.main import main
 from guidance import DNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dnp import DNPError, Sampling, paint
-from dnp.model import Defaults
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.defaults import Defaults
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

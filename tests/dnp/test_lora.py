@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import samplers
 from dnp import DNPError, Sampling
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG
 
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 import samplers
 from captioning import Fixed
 from dnp import DNP, DNPError, Sampling, paint
-from dnp.cli import main
-from dnp.ontheway import OnTheWay
+from dnp.cli.main import main
+from dnp.on_the_way import OnTheWay
 from guidance import CFG, NegPrompt
 
 PROMPTS, SEEDS, TEXT = ["a red circle and a blue square", "a star"], [3, 1], "a white cross"

@@ -12,7 +12,7 @@ from PIL import Image
 import samplers
 from captioning import CaptionError, Fixed, Universal
 from dnp import DNP, DNPError, Sampling, paint
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from guidance import CFG, DNS, GuidanceError, NegPrompt, parse
 
 PROMPTS = ["a red circle and a blue square", "a star", "a green heart on a plain gray background"]

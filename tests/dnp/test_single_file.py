@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dnp import DNPError, Sampling
-from dnp.cli import main
-from dnp.single_file import tokenizer
-from dnp.stable_diffusion import StableDiffusion
+from dnp.cli.main import main
+from dnp.models.single_file import tokenizer
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG
 
 PREFIXES = {"1": ["cond_stage_model.transformer."], "2": ["cond_stage_model.model."]}

@@ -7,11 +7,11 @@ import torch
 from k_diffusion.external import DiscreteEpsDDPMDenoiser, DiscreteVDDPMDenoiser
 from scipy.stats import norm
 
-from dnp.bench import CASES, case
-from dnp.compare import compare
-from dnp.discrete import EpsDenoiser, VDenoiser
 from dnp.errors import DNPError
-from dnp.timing import interleave, ratio
+from dnp.models.denoisers import EpsDenoiser, VDenoiser
+from dnp.speed.bench import CASES, case
+from dnp.speed.compare import compare
+from dnp.speed.timing import interleave, ratio
 
 
 @pytest.mark.parametrize("guidance, closure", CASES, ids=str)

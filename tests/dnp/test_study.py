@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from dnp.cli import main
+from dnp.cli.main import main
+from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
-from dnp.stable_diffusion import StableDiffusion
 
 
 def dnp(*words, status=0):
@@ -41,7 +41,7 @@ def test_scales_are_chosen_on_other_prompts_and_used(run):
 
 
 def test_prompts_to_choose_on_are_not_evaluated_even_where_all_were_asked_for(monkeypatch, tmp_path):
-    import dnp.study as study
+    import dnp.experiments.study as study
 
     plans = []
     monkeypatch.setattr(study, "chosen", lambda plan, scales, held_out, *_: plans.append((plan, held_out)) or plan)

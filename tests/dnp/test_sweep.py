@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from dnp import DNPError
-from dnp.arms import ARMS, arms, background, without
-from dnp.model import EMBEDDED, Defaults
-from dnp.sweep import Plan, exchange, sweep
-from dnp.workers import Place
+from dnp.experiments.arms import ARMS, arms, background, without
+from dnp.experiments.plan import Place, Plan, exchange
+from dnp.experiments.sweep import sweep
+from dnp.models.defaults import Defaults
+from dnp.models.locate import EMBEDDED
 from eval.prompts import Prompt
 
 HOW = replace(Defaults.of(EMBEDDED), steps=2, dns_steps=2)
@@ -112,9 +113,9 @@ def test_two_processes_and_ray_give_the_same_bytes(whole, tmp_path):
 def test_ray_does_the_work_of_a_worker_that_died_again(whole, tmp_path, monkeypatch):
     # every worker process dies at its first unit, once
     monkeypatch.setenv("DNP_TEST_DIE_ONCE", str(tmp_path / "died"))
-    import dnp.workers as module
+    import dnp.experiments.worker as module
 
-    honest = module._do
+    honest = module.do
 
     def dies_once(plan, unit, threads):
         marker = Path(os.environ["DNP_TEST_DIE_ONCE"])
@@ -123,7 +124,7 @@ def test_ray_does_the_work_of_a_worker_that_died_again(whole, tmp_path, monkeypa
             os.kill(os.getpid(), signal.SIGKILL)
         return honest(plan, unit, threads)
 
-    monkeypatch.setattr(module, "_do", dies_once)
+    monkeypatch.setattr(module, "do", dies_once)
     sweep(plan_of(), [0, 1], tmp_path / "out", Place(workers=1, ray="local"))
     assert (tmp_path / "died").exists()
     assert pictures(tmp_path / "out") == pictures(whole)
@@ -190,8 +191,8 @@ def test_a_caption_that_says_nothing_is_no_negative_prompt(tmp_path, monkeypatch
         def __call__(self, images):
             return [""] * len(images)
 
-    monkeypatch.setattr("dnp.sweep.captioner_of", lambda model, name: Silent())
-    from dnp.workers import _painter
+    monkeypatch.setattr("dnp.experiments.worker.captioner_of", lambda model, name: Silent())
+    from dnp.experiments.worker import _painter
 
     _painter.cache_clear()
     sweep(plan_of(["plain", "dnp"], dnp=7.5), [5], tmp_path, ALONE)

@@ -9,7 +9,7 @@ import torch
 import transformers
 from PIL import Image
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.scores import read_scores
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
@@ -44,7 +44,7 @@ def test_a_metric_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_the_commands_exist():
-    from dnp.cli import main
+    from dnp.cli.main import main
 
     for name in re.findall(r"^    dnp (\w+)", PAGE, re.M):
         assert name in main.commands

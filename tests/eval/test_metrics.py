@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.adherence import Adherence, verdict
 from eval.appearance import Appearance
 from eval.clip import Clip, ClipScore, MinObject

@@ -3,7 +3,7 @@ import random
 import pytest
 from PIL import Image
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.judge import Judge
 from eval.prompts import world_prompts
 from eval.world import WORDS, Scene, Thing, describe, parse

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dnp import Sampling, paint
-from dnp.stable_diffusion import StableDiffusion
+from dnp.models.stable_diffusion import StableDiffusion
 from guidance import DNS, NegPrompt, parse
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from dnp.model import EMBEDDED
+from dnp.models.locate import EMBEDDED
 from eval.world import WORDS
 from training import words
 from training.data import pictures
@@ -91,7 +91,7 @@ def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
 
     from captioning import Transformers
     from dnp import DNP, Sampling
-    from dnp.stable_diffusion import StableDiffusion
+    from dnp.models.stable_diffusion import StableDiffusion
 
     recipe = DNP(StableDiffusion(str(out)), Transformers(out / "captioner"), sampling=Sampling(steps=2))
     try:

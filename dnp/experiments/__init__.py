@@ -1,0 +1,1 @@
+"""Comparisons: arms on prompts and seeds, made by workers, stopped and gone on with."""

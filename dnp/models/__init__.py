@@ -1,0 +1,1 @@
+"""Text-to-image models: the protocol, how one is found and loaded, and what may be attached to it."""

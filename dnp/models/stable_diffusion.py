@@ -1,0 +1,231 @@
+"""Stable Diffusion 1.x, 2.x and XL, from a directory in diffusers' format, a hub name, or a single file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dnp.errors import DNPError, first_line
+from dnp.models.checkpoint import Parts, from_directory
+from dnp.models.defaults import Defaults
+from dnp.models.locate import EMBEDDED, locate
+from dnp.models.text_encoding import Texts
+
+
+class _Noise(nn.Module):
+    """A diffusers U-Net as k-diffusion calls one: its output as a tensor, in the dtype of its input."""
+
+    def __init__(self, unet: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.unet, self.dtype = unet, dtype
+
+    def forward(self, x: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
+
+
+class StableDiffusion:
+    """A Stable Diffusion 1.x, 2.x (ε- or v-prediction) or XL, by directory, hub name or file.
+
+    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 where it has none) unless
+    asked otherwise, the autoencoder in float32 (SDXL's overflows in float16).
+
+    Args:
+        name: "embedded", a hub name, a directory with `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`, or
+            a `.safetensors` file in the original layout.
+        device: "cpu", "cuda", …; a GPU where there is one by default.
+        dtype: of the U-Net and the text encoders, "float32", "bfloat16" or "float16".
+        size: of the pictures, (width, height), multiples of the autoencoder's factor, 8; the model's own by default.
+        prediction: "epsilon" or "v_prediction", where a single file does not say it or says it wrong.
+        empty: what the empty prompt is, "encoded" or "zeros", an embedding of zeros. By default what the model wants:
+            SDXL was trained with zeros, all others with the encoded text.
+        loras: files merged into the weights, each `FILE` or `FILE:WEIGHT`.
+        controlnet, control_image, control_scale: a directory of a ControlNet, the picture that it follows, and the
+            weight of what it adds.
+        cpu_offload: keep each network on the device only while it is needed.
+        allow_pickle: load pickled weights too, by torch's loader of nothing but weights.
+
+    Attributes:
+        options: for the records, what of these changes the pictures.
+
+    Raises:
+        DNPError: not there, not of this kind, with pickled or broken weights; names the file and the remedy.
+    """
+
+    def __init__(
+        self,
+        name: str = "embedded",
+        device: str | None = None,
+        dtype: str | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        prediction: str | None = None,
+        empty: str | None = None,
+        loras: Sequence[str] = (),
+        controlnet: str | None = None,
+        control_image: str | None = None,
+        control_scale: float = 1.0,
+        cpu_offload: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # of reading weights: it would come between those of the stages
+        if prediction not in (None, "epsilon", "v_prediction"):
+            raise DNPError(f"the prediction {prediction!r} is none of epsilon, v_prediction")
+        if empty not in (None, "encoded", "zeros"):
+            raise DNPError(f"the empty prompt {empty!r} is none of encoded, zeros")
+        if (controlnet is None) != (control_image is None):
+            raise DNPError("a ControlNet and its picture go together: give --controlnet and --control-image")
+        folder = locate(str(name))
+        self.name = "embedded" if folder == EMBEDDED else str(name)
+        self.folder, self.defaults = folder, Defaults.of(folder)
+        self.device, self.dtype = _device(device), _dtype(dtype, _device(device))
+        if folder.is_file():
+            from dnp.models.single_file import from_file
+
+            parts = from_file(folder, self.dtype, prediction, allow_pickle)
+        else:
+            parts = from_directory(folder, self.dtype, allow_pickle)
+        _check(folder, parts)
+        self.options: dict[str, Any] = {}
+        if loras:
+            from dnp.models.lora import merge
+
+            self.options["loras"] = merge(parts, loras)
+        self.tokenizer = parts.tokenizers[0]
+        self.text_encoder, self.unet, self.autoencoder = parts.text_encoders[0], parts.unet, parts.autoencoder
+        factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        own: int = self.unet.config.sample_size * factor
+        self.width: int = size[0] if size else own
+        self.height: int = size[1] if size else own
+        if self.width % factor or self.height % factor or min(self.width, self.height) < factor:
+            raise DNPError(f"the size {self.width}x{self.height} does not fit the model: give multiples of {factor}")
+        channels: int = self.unet.config.in_channels
+        self.shape = (channels, self.height // factor, self.width // factor)
+        network, networks, self.control = self.unet, parts.networks, None
+        if controlnet and control_image:
+            from dnp.models.controlnet import Controlled, load_controlnet, read_control
+
+            network = Controlled(self.unet, load_controlnet(controlnet, parts, self.dtype, allow_pickle), control_scale)
+            networks.insert(-2, network.controlnet)
+            self.control = read_control(control_image, self.width, self.height).to(self.device, self.dtype)
+            digest = sha256(Path(control_image).read_bytes()).hexdigest()
+            self.options["controlnet"] = {"name": controlnet, "scale": control_scale, "image_sha256": digest}
+        self.cpu_offload = cpu_offload
+        self._hooks: list[Any] = []
+        for part in networks:
+            part.requires_grad_(False).eval()
+            if cpu_offload:
+                from accelerate import cpu_offload_with_hook
+
+                # What came before leaves the device, but a U-Net and its ControlNet take turns at every step
+                before = [] if part is self.unet and self.control is not None else self._hooks[-1:]
+                self._hooks.append(cpu_offload_with_hook(part, self.device, *before)[1])
+            else:
+                part.to(self.device)
+        self.denoiser = self._denoiser(network, parts.scheduler, prediction)
+        zeros = parts.zeros if empty is None else empty == "zeros"
+        self.texts = Texts(parts, zeros)
+        if parts.xl or empty:
+            self.options["empty"] = "zeros" if zeros else "encoded"
+        if size:
+            self.options["size"] = f"{self.width}x{self.height}"
+        if prediction:
+            self.options["prediction"] = prediction
+
+    def _denoiser(self, network: nn.Module, scheduler: Any, prediction: str | None) -> Any:
+        from dnp.models.denoisers import EpsDenoiser, VDenoiser
+
+        kinds = {"epsilon": EpsDenoiser, "v_prediction": VDenoiser}
+        if (kind := prediction or scheduler.config.prediction_type) not in kinds:
+            raise DNPError(f"{self.folder / 'scheduler'}: the prediction type {kind!r} is none of {', '.join(kinds)}")
+        # A schedule that ends in nothing but noise has an infinite sigma; diffusers' Euler takes this for zero
+        alphas = scheduler.alphas_cumprod.clamp(min=2**-24).to(self.device)
+        return kinds[kind](_Noise(network, self.dtype), alphas, False)
+
+    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Texts → {"encoder_hidden_states": (B, tokens, width)}, with SDXL's pooled embeddings and sizes, and with the
+        picture of a ControlNet; each text is encoded by itself, the last ones once."""
+        hidden, pooled = self.texts(list(prompts), self.device)
+        found: dict[str, Any] = {"encoder_hidden_states": hidden}
+        if pooled is not None:
+            # original size, corner of the crop, size: as of an uncropped picture of this size
+            size = [self.height, self.width, 0, 0, self.height, self.width]
+            times = torch.tensor([size] * len(prompts), dtype=torch.float32, device=self.device)
+            found["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": times}
+        if self.control is not None:
+            found["control"] = self.control.expand(len(prompts), -1, -1, -1)
+        return found
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Latents (B, 4, h, w) → B pictures, one at a time, which spares memory and makes none depend on another."""
+        images = []
+        for z in latents.to(self.device, torch.float32).split(1):
+            x = self.autoencoder.decode(z / self.autoencoder.config.scaling_factor, return_dict=False)[0][0]
+            pixels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+            images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
+        for hook in self._hooks:
+            hook.offload()
+        return images
+
+    def warnings(self, prompt: str) -> list[str]:
+        """What of a prompt the model may not understand, a line each: words that it was never shown (where it says
+        which it knows), and more tokens than its text encoder takes at once."""
+        found, known = [], self.defaults.words
+        words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+        if unknown := [word for word in dict.fromkeys(words) if known and word not in known]:
+            found.append(
+                f"the model {self.name} was never shown {', '.join(map(repr, unknown))}; it knows: {' '.join(known)}"
+            )
+        tokens, room = self.texts.count(prompt)
+        if tokens > room:
+            found.append(
+                f"the prompt has {tokens} tokens, more than the {room} that the model reads at once: it is read in "
+                f"{-(-tokens // room)} parts, which no training showed it"
+            )
+        return found
+
+
+def _check(path: Path, parts: Parts) -> None:
+    """Refuse what has the parts of a Stable Diffusion, but is for something else than text to image."""
+    config = parts.unet.config
+    if config.in_channels != parts.autoencoder.config.latent_channels:
+        kinds = {9: "inpainting", 8: "editing pictures", 5: "depth"}
+        raise DNPError(
+            f"{path} is a model for {kinds.get(config.in_channels, 'another task')}, whose network takes "
+            f"{config.in_channels} channels: give a text-to-image model"
+        )
+    if (config.addition_embed_type == "text_time") != parts.xl or config.class_embed_type:
+        raise DNPError(f"{path} is neither 1.x, 2.x nor XL, but such as SDXL's refiner: give one of those")
+    if config.cross_attention_dim != (width := sum(part.config.hidden_size for part in parts.text_encoders)):
+        raise DNPError(
+            f"{path} has a U-Net for text of width {config.cross_attention_dim}, but text encoders of {width}: "
+            "its parts do not belong together"
+        )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise DNPError(f"the device {name!r} cannot be used ({first_line(error)}): try --device cpu") from None
+    return torch.device(name)
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is None:
+        on_gpu = device.type == "cuda"
+        return (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if on_gpu else torch.float32
+    if name not in names:
+        raise DNPError(f"the dtype {name!r} is none of {', '.join(names)}")
+    return names[name]

@@ -1,0 +1,1 @@
+r"""Formulations of guidance, one a file."""
