@@ -143,9 +143,13 @@ def parse(caption: str) -> Scene:
         match = _THING.fullmatch(part)
         if not match:
             hint = f"; {asked}" if (asked := did_you_mean(part)) else ""
-            raise ValueError(f"{part!r} in {caption!r} is no thing of this world (such as 'a cat' or 'a red car'){hint}")
+            raise ValueError(
+                f"{part!r} in {caption!r} is no thing of this world (such as 'a cat' or 'a red car'){hint}"
+            )
         if match[1] and match[2] in ANIMALS:
-            raise ValueError(f"{part!r} in {caption!r}: animals have their own colours in this world; say 'a {match[2]}'")
+            raise ValueError(
+                f"{part!r} in {caption!r}: animals have their own colours in this world; say 'a {match[2]}'"
+            )
         things.append(Thing(match[2], match[1]))
     if worn and (len(things) != 2 or {t.noun in ANIMALS for t in things} != {True, False}):
         raise ValueError(f"{caption!r}: only 'an animal with a thing' can be said with 'with' in this world")

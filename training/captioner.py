@@ -86,9 +86,7 @@ def train(
     def loss(rng: torch.Generator, step: int) -> Tensor:
         index = torch.randint(count, (batch,), generator=rng)
         layouts = [pictures.layouts[i] for i in index.tolist()]
-        tokens = processor.tokenizer(
-            [describe(layout.scene) for layout in layouts], padding=True, return_tensors="pt"
-        )
+        tokens = processor.tokenizer([describe(layout.scene) for layout in layouts], padding=True, return_tensors="pt")
         labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
         seen = model.vision_model(disturb(mixed(pictures, again, index, rng), rng)).last_hidden_state
         said = model.text_decoder(

@@ -73,6 +73,15 @@ def build(tokenizer: CLIPTokenizer, size: int) -> nn.ModuleDict:
     return nn.ModuleDict({"text_encoder": text, "unet": unet})
 
 
+def load(folder: Path) -> nn.ModuleDict:
+    """The text encoder and the U-Net of a finished model, to train them further."""
+    parts = {
+        name: kind.from_pretrained(folder / name, torch_dtype=torch.float32).train()
+        for name, kind in (("text_encoder", CLIPTextModel), ("unet", UNet2DConditionModel))
+    }
+    return nn.ModuleDict(parts)
+
+
 def scheduler() -> PNDMScheduler:
     """Stable Diffusion 1's own noise schedule, as its checkpoints carry it."""
     return PNDMScheduler(

@@ -24,6 +24,10 @@ from eval.world import ANIMALS, NOUNS, OBJECTS
 SIDE = 64  # of a drawing, in pixels
 
 
+class FetchError(Exception):
+    """A package of drawings cannot be had, or is not the one that the model was trained on."""
+
+
 @dataclass(frozen=True)
 class Emoji:
     """A package of the npm registry: its version, its tarball's SHA-512 (base64), and its art's author and licence."""
@@ -40,11 +44,41 @@ class Emoji:
 
 
 SETS = (
-    Emoji("noto", "1.2.9", "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==", "Noto Emoji by Google", "Apache-2.0"),
-    Emoji("noto-v1", "1.2.5", "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==", "Noto Emoji (first version) by Google", "Apache-2.0"),
-    Emoji("fluent-emoji", "1.2.7", "D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==", "Fluent Emoji by Microsoft", "MIT"),
-    Emoji("fluent-emoji-flat", "1.2.6", "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==", "Fluent Emoji Flat by Microsoft", "MIT"),
-    Emoji("twemoji", "1.2.5", "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==", "Twemoji by Twitter and contributors", "CC-BY-4.0"),
+    Emoji(
+        "noto",
+        "1.2.9",
+        "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        "Noto Emoji by Google",
+        "Apache-2.0",
+    ),
+    Emoji(
+        "noto-v1",
+        "1.2.5",
+        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "Noto Emoji (first version) by Google",
+        "Apache-2.0",
+    ),
+    Emoji(
+        "fluent-emoji",
+        "1.2.7",
+        "D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==",
+        "Fluent Emoji by Microsoft",
+        "MIT",
+    ),
+    Emoji(
+        "fluent-emoji-flat",
+        "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        "Fluent Emoji Flat by Microsoft",
+        "MIT",
+    ),
+    Emoji(
+        "twemoji",
+        "1.2.5",
+        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        "Twemoji by Twitter and contributors",
+        "CC-BY-4.0",
+    ),
 )
 # noun: (the icon's name, the sets whose drawing a person knows at 30 pixels; three of them, the more alike the better)
 DRAWINGS = {
@@ -112,7 +146,7 @@ def fetch(emoji: Emoji, folder: Path) -> Path:
     """The package's tarball in `folder`, fetched by npm unless it is there, its checksum compared.
 
     Raises:
-        RuntimeError: npm is missing or fails, or the file is not the one that the model was trained on.
+        FetchError: npm is missing or fails, or the file is not the one that the model was trained on.
     """
     path = folder / f"iconify-json-{emoji.name}-{emoji.version}.tgz"
     if not path.exists():
@@ -122,13 +156,13 @@ def fetch(emoji: Emoji, folder: Path) -> Path:
                 ["npm", "pack", emoji.package, "--silent"], cwd=folder, capture_output=True, text=True, timeout=600
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise RuntimeError(f"npm cannot fetch {emoji.package} ({error}): install npm, or put {path} there") from None
+            raise FetchError(f"npm cannot fetch {emoji.package} ({error}): install npm, or put {path} there") from None
         if done.returncode or not path.exists():
             line = (done.stderr.strip() or "no output").splitlines()[-1]
-            raise RuntimeError(f"npm cannot fetch {emoji.package} ({line}): is there a network? Or put {path} there")
+            raise FetchError(f"npm cannot fetch {emoji.package} ({line}): is there a network? Or put {path} there")
     digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if digest != emoji.sha512:
-        raise RuntimeError(f"{path} is not {emoji.package} as it was published (its SHA-512 differs): delete it")
+        raise FetchError(f"{path} is not {emoji.package} as it was published (its SHA-512 differs): delete it")
     return path
 
 
@@ -137,7 +171,7 @@ def _icons(tarball: Path) -> dict:  # type: ignore[type-arg]
         with tarfile.open(tarball) as archive:
             return json.load(archive.extractfile("package/icons.json"))  # type: ignore[arg-type]
     except (KeyError, ValueError, tarfile.TarError) as error:
-        raise RuntimeError(f"{tarball} holds no icons.json that can be read ({error}): delete it") from None
+        raise FetchError(f"{tarball} holds no icons.json that can be read ({error}): delete it") from None
 
 
 def _render(icons: dict, name: str, source: str) -> np.ndarray:  # type: ignore[type-arg]
@@ -145,7 +179,7 @@ def _render(icons: dict, name: str, source: str) -> np.ndarray:  # type: ignore[
 
     icon = icons["icons"].get(name) or icons["icons"].get(icons.get("aliases", {}).get(name, {}).get("parent"))
     if not icon:
-        raise RuntimeError(f"{source} has no drawing {name!r}: DRAWINGS in training/drawings.py names one that it lacks")
+        raise FetchError(f"{source} has no drawing {name!r}: DRAWINGS in training/drawings.py names one that it lacks")
     width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="256" height="256" '
@@ -158,7 +192,7 @@ def fetched(work: Path) -> Drawings:
     """All drawings, rendered once and kept in the work folder.
 
     Raises:
-        RuntimeError: a package cannot be had, or is not the pinned one.
+        FetchError: a package cannot be had, or is not the pinned one.
     """
     path = work / "drawings.npz"
     if not path.exists():
