@@ -79,8 +79,8 @@ BODIES = {"residual": _residual, "convnext": _convnext}
 
 
 class JudgeNet(nn.Module):
-    """Pictures (B, 3, 64, 64) in [−1, 1] → logits: nouns on the map (B, 24, 8, 8), colours on the map (B, 11, 8, 8), the
-    place (B, 19), whether something is worn (B,)."""
+    """Pictures (B, 3, 64, 64) in [−1, 1] → logits: nouns on the map (B, 24, 8, 8), colours on the map (B, 11, 8, 8),
+    the place (B, 19), whether something is worn (B,)."""
 
     def __init__(self, architecture: str = "residual") -> None:
         super().__init__()

@@ -61,7 +61,7 @@ _CATEGORIES = {"animals": "animal-animal", "animals_objects": "animal-object", "
 
 
 def attend_and_excite() -> list[Prompt]:
-    """66 animal-animal, 144 animal-object and 66 object-object prompts, to the letter: the article is "a" throughout."""
+    """66 animal-animal, 144 animal-object and 66 object-object prompts, to the letter: the article is always "a"."""
     lines = Path(__file__).with_name("attend_and_excite.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
     return [Prompt(text, entities(text), _CATEGORIES[category]) for category, text in rows]

@@ -1,7 +1,7 @@
 r"""The embedded model's language: what a picture of its world can hold, and the captions that say so.
 
-The words are those of the Attend-and-Excite benchmark: twelve animals, twelve things and eleven colours, and beside them
-eight places. Captions follow the benchmark's forms, any part of which may be left out::
+The words are those of the Attend-and-Excite benchmark: twelve animals, twelve things and eleven colours, and beside
+them eight places. Captions follow the benchmark's forms, any part of which may be left out::
 
     a cat and a dog                    two animals (in their own colours)
     a cat and a red balloon            an animal and a thing

@@ -42,8 +42,8 @@ def train(pictures: Pictures, steps: int, work: Path) -> AutoencoderKL:
     """Train on crops of half the size (everything in it is local, so crops teach as much at a quarter of the cost),
     the last sixth on whole pictures, whose group-norm statistics are those of use.
 
-    Beside the pictures' difference there is a slight KL term, so that the latents are smooth. Afterwards the latents are
-    made to have zero mean and unit variance in each channel (folded into the 1 × 1 convolutions at both ends of the
+    Beside the pictures' difference there is a slight KL term, so that the latents are smooth. Afterwards the latents
+    are made to have zero mean and unit variance in each channel (folded into the 1 × 1 convolutions at both ends of the
     latents), so `scaling_factor` is 1.
     """
     model = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

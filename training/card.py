@@ -17,10 +17,10 @@ _CARD = """\
 Made from nothing by `make train` in this repository, so that every command of dnp works offline and every path that a
 real checkpoint takes is the path that tests take. It has Stable Diffusion 1's parts in diffusers' directory format
 (U-Net of {unet:.1f} M parameters with ε-prediction and the scaled-linear schedule, CLIP text encoder of 2 layers,
-autoencoder with 16 × 16 × 4 latents of 64 × 64 pixels), weights in float16 safetensors. Beside it: `captioner/` (a small
-BLIP for transformers), `clip/` (a small CLIP for open_clip), and two judges of different architectures that read which
-things stand where in which colours: `judge/`, by which settings are chosen, and `judge2/`, by which results are told.
-`dnp.json` holds the words that it knows and the settings that suit it.
+autoencoder with 16 × 16 × 4 latents of 64 × 64 pixels), weights in float16 safetensors. Beside it: `captioner/` (a
+small BLIP for transformers), `clip/` (a small CLIP for open_clip), and two judges of different architectures that read
+which things stand where in which colours: `judge/`, by which settings are chosen, and `judge2/`, for
+results. `dnp.json` holds the words that it knows and the settings that suit it.
 
 ## Trained on
 
@@ -35,8 +35,8 @@ Three benches are drawn by code. Twemoji's drawings are by Twitter, Inc and othe
 (https://creativecommons.org/licenses/by/4.0/), and were tinted and scaled for training.
 
 Captions are in the benchmark's forms ("a cat and a red balloon on a beach"), say all or part of a picture, name things
-from left to right nine times in ten, and are empty one time in ten. {unseen} of the {pairs} pairs of nouns (by the hash in
-`eval.world.unseen`) never occur in training. No real pictures.
+from left to right nine times in ten, and are empty one time in ten. {unseen} of the {pairs} pairs of nouns (by the hash
+in `eval.world.unseen`) never occur in training. No real pictures.
 
 {steps}
 
@@ -48,8 +48,8 @@ On {held} drawn pictures that were not trained on:
 
 ### Plain guidance on Attend-and-Excite's 276 prompts
 
-By the second judge ({sampling}). *Both right*: both things are there, in the colours that the prompt says; whether a thing
-is worn does not count. {seeds}
+By the second judge ({sampling}). *Both right*: both things are there, in the colours that the prompt says; whether a
+thing is worn does not count. {seeds}
 
 {benchmark}
 
@@ -118,8 +118,8 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     """Write the card as `README.md` into the model's folder, and its figures as `training.json` beside it.
 
     Args:
-        found: `pictures`, `stages` (each `steps` and the share `wrong` of wrong captions), `unet` (M parameters), `held`,
-            `parts`, `benchmark` (rows of `scale`, `seeds` and a share for each group of prompts) and `choice`.
+        found: `pictures`, `stages` (each `steps` and the share `wrong` of wrong captions), `unet` (M parameters),
+            `held`, `parts`, `benchmark` (rows of `scale`, `seeds` and a share for each group of prompts) and `choice`.
     """
     choice, rows = found["choice"], found["benchmark"]
     how = choice["settings"]

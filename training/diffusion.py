@@ -135,9 +135,8 @@ def train(
     start: nn.ModuleDict | None = None,
     mismatched: float = 0.0,
     lr: float = 1e-3,
-    batch: int = 64,
+    batch: int = 32,
     dropout: float = 0.1,
-    every: int = 250,
 ) -> nn.ModuleDict:
     """Train for `steps` steps, from random weights or from those of `start`; a share `mismatched` of the captions
     belongs to another picture, as on the web.
@@ -162,7 +161,8 @@ def train(
             captions.append("" if words.random() < dropout else describe(random_caption(told, words)))
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         # more often where there is much noise, since it is there that the prompt decides
-        t = (1000 * torch.rand(batch, generator=rng).sqrt()).long()
+        spread = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch  # evenly, for less variance
+        t = (1000 * spread.sqrt()).long()
         noise = torch.randn(z.shape, generator=rng)
         a = alphas[t].view(-1, 1, 1, 1)
         context = parts["text_encoder"](tokens).last_hidden_state
@@ -188,5 +188,5 @@ def train(
         ]
         save_image(torch.cat(rows), work / f"{name}-{step:06d}.png", nrow=len(_LOOK_AT))
 
-    fit(name, parts, loss, steps, work, lr=lr, beta2=0.99, every=every, look=look)
+    fit(name, parts, loss, steps, work, lr=lr, beta2=0.99, look=look)
     return parts

@@ -1,8 +1,8 @@
 r"""The drawings of the world's nouns: openly licensed emoji, fetched from the npm registry when the model is trained.
 
-Not all sets draw all nouns so that a person knows them at 30 pixels; `DRAWINGS` holds those that do. No set has a bench;
-three are drawn here. None of the art is kept in the repository, and `stand_ins` need no network: simple figures, one or
-two of each noun, for tests and `--smoke`.
+Not all sets draw all nouns so that a person knows them at 30 pixels; `DRAWINGS` holds those that do. No set has a
+bench; three are drawn here. None of the art is kept in the repository, and `stand_ins` need no network: a simple figure
+of each noun, for tests and `--smoke`.
 """
 
 from __future__ import annotations

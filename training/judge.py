@@ -1,4 +1,4 @@
-"""The judges' training: on a map of cells, which thing has its middle where and in which colour; the place; worn or not."""
+"""The judges' training: on a map of cells, which thing has its middle where, in which colour; the place; worn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def targets(layouts: list[Layout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def disturb(x: Tensor, rng: torch.Generator) -> Tensor:
-    """What a generated picture may look like: shifted by up to two pixels, a little blur, noise and a shift of colours."""
+    """What a generated picture may look like: shifted by at most two pixels, a little blur, noise, other colours."""
     padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
     top, left = torch.randint(0, 5, (2,), generator=rng).tolist()
     x = padded[..., top : top + x.shape[-2], left : left + x.shape[-1]]

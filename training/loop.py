@@ -39,21 +39,22 @@ def fit(
     lr: float = 1e-3,
     beta2: float = 0.999,
     ema: float = 0.999,
-    every: int = 250,
+    every: int | None = None,
     look: Callable[[int], None] | None = None,
 ) -> None:
     r"""Train `module` for `steps` steps and leave the exponential moving average of its weights in it.
 
-    Step i draws its randomness from a generator seeded by i alone, and the whole state is saved every `every`
-    steps, so a run that was stopped goes on to the same weights. A finished part is not trained again. Under
-    `torchrun` every process takes a loss of its own and the gradients are averaged: on small networks two processes
-    of one thread are faster than one of two.
+    Step i draws its randomness from a generator seeded by i alone, and the whole state is saved every `every` steps
+    (250, or half of fewer), so a run that was stopped goes on to the same weights. A finished part is not trained
+    again. Under `torchrun` every process takes a loss of its own and the gradients are averaged: on small networks two
+    processes of one thread are faster than one of two.
 
     Args:
         name: names the checkpoint, the log and the progress bar.
         loss: (generator, draw) → scalar loss of a batch; `draw` numbers the batches, over all processes.
-        look: called with the step at every checkpoint, the averaged weights in the module (sample grids).
+        look: called with the step every 250 steps and at the end, the averaged weights in the module (sample grids).
     """
+    every = every or max(1, min(250, steps // 2))
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     state = work / f"{name}.pt"
     done = work / f"{name}.safetensors"
@@ -123,7 +124,7 @@ def fit(
                 partial,
             )
             partial.replace(state)
-            if look:
+            if look and ((step + 1) % 250 == 0 or step + 1 == steps):
                 with_average(lambda step=step: look(step + 1))  # type: ignore[misc]
     module.load_state_dict(average)
     module.eval()

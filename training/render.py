@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,8 +14,8 @@ from training.drawings import Drawings
 
 SIZE = 64
 
-# Where an animal wears a thing, as shares of its drawing's side: the middle of its forehead, and of its eyes. Faces need
-# no entry; the numbers of whole bodies are those of the drawings in which the animal looks to the left.
+# Where an animal wears a thing, as shares of its drawing's side: the middle of its forehead, and of its eyes. Faces
+# need no entry; the numbers of whole bodies are those of the drawings in which the animal looks to the left.
 _HEAD = {"bird": (0.24, 0.1), "horse": (0.24, 0.14), "elephant": (0.3, 0.14), "turtle": (0.18, 0.3)}
 _EYES = {
     "bird": (0.24, 0.24),
@@ -145,7 +145,7 @@ def _near(colour: _RGB, rng: random.Random, spread: int = 10) -> _RGB:
     return tuple(min(max(value + rng.randint(-spread, spread), 0), 255) for value in colour)  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _ramp(height: int) -> np.ndarray:
     return np.linspace(0, 1, max(height, 1), dtype=np.float32)[:, None, None]
 
