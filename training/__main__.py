@@ -40,19 +40,22 @@ from training.loop import in_turn
 
 @dataclass(frozen=True)
 class Budget:
-    """Pictures drawn, optimiser steps of each part, the share of wrong captions in the noisy steps, and the prompts (of
-    a category) and seeds of the measurements."""
+    """Pictures drawn, and how many of them the diffusion model and (after the autoencoder) the others see; optimiser
+    steps of each part; the share of wrong captions in the noisy steps; prompts (of a category) and seeds of the
+    measurements."""
 
     pictures: int = 32_000
+    latents: int = 20_000
     again: int = 12_000
-    autoencoder: int = 2000
+    crops: int = 2000
+    whole: int = 550
     decoder: int = 1000
     judge: int = 2000
     judge_again: int = 1000
     captioner: int = 3000
     clip: int = 1200
-    clean: int = 3000
-    noisy: int = 300
+    clean: int = 2600
+    noisy: int = 0
     wrong: float = 0.15
     prompts: int = 20
     choices: int = 2
@@ -64,8 +67,10 @@ class Budget:
 
 SMOKE = Budget(
     pictures=96,
+    latents=96,
     again=64,
-    autoencoder=4,
+    crops=4,
+    whole=2,
     decoder=2,
     judge=3,
     judge_again=2,
@@ -107,13 +112,13 @@ class Training:
         if self.start:
             return AutoencoderKL.from_pretrained(self.start / "vae", torch_dtype=torch.float32).requires_grad_(False)
         torch.manual_seed(0)
-        return autoencoder.train(self.pictures, self.budget.autoencoder, self.work)
+        return autoencoder.train(self.pictures, self.budget.crops, self.budget.whole, self.work)
 
     @cached_property
     def latents(self) -> torch.Tensor:
         drawn, model = self.pictures, self.autoencoder
         with in_turn():
-            return diffusion.encode(drawn, model, self.work)
+            return diffusion.encode(drawn, self.budget.latents, model, self.work)
 
     @cached_property
     def decoder(self) -> AutoencoderKL:

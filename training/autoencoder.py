@@ -32,15 +32,27 @@ def build() -> AutoencoderKL:
     )
 
 
-def _difference(y: Tensor, x: Tensor) -> Tensor:
-    """L1 of pixels, of their differences to neighbours (which keeps edges sharp), and of means of 4 × 4."""
-    edges = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
-    return F.l1_loss(y, x) + edges + 0.5 * F.l1_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
+def _difference(y: Tensor, x: Tensor, edges: float = 1.0, colour: float = 0.0) -> Tensor:
+    """L1 of pixels, of their differences to neighbours (which keeps edges sharp), of means of 4 × 4, and of how the
+    means of 2 × 2 differ from gray: without it the latents keep light and shade, and lose green and purple."""
+    steps = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+    total = F.l1_loss(y, x) + edges * steps + 0.5 * F.l1_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
+    if colour:
+        tints = [F.avg_pool2d(z - z.mean(1, keepdim=True), 2) for z in (y, x)]
+        total = total + colour * F.l1_loss(*tints)
+    return total
 
 
-def train(pictures: Pictures, steps: int, work: Path) -> AutoencoderKL:
-    """Train on crops of half the size (everything in it is local, so crops teach as much at a quarter of the cost),
-    the last sixth on whole pictures, whose group-norm statistics are those of use.
+def _crops(x: Tensor, rng: torch.Generator) -> Tensor:
+    corners = torch.randint(0, SIZE - _CROP + 1, (len(x), 2), generator=rng).tolist()
+    return torch.stack(
+        [one[:, top : top + _CROP, left : left + _CROP] for one, (top, left) in zip(x, corners, strict=True)]
+    )
+
+
+def train(pictures: Pictures, crops: int, whole: int, work: Path) -> AutoencoderKL:
+    """Train for so many steps on crops of half the size (everything in it is local, so crops teach as much at a quarter
+    of the cost), then on whole pictures, whose group-norm statistics are those of use, with more weight on colours.
 
     Beside the pictures' difference there is a slight KL term, so that the latents are smooth. Afterwards the latents
     are made to have zero mean and unit variance in each channel (folded into the 1 × 1 convolutions at both ends of the
@@ -49,21 +61,22 @@ def train(pictures: Pictures, steps: int, work: Path) -> AutoencoderKL:
     model = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     count = len(pictures.layouts)
 
-    def loss(rng: torch.Generator, step: int) -> Tensor:
-        whole = step >= steps - steps // 6
-        batch = 10 if whole else 32
-        x = pictures.batch(torch.randint(count, (batch,), generator=rng))
-        if not whole:
-            corners = torch.randint(0, SIZE - _CROP + 1, (batch, 2), generator=rng).tolist()
-            crops = [
-                one[:, top : top + _CROP, left : left + _CROP] for one, (top, left) in zip(x, corners, strict=True)
-            ]
-            x = torch.stack(crops)
-        x = x.contiguous(memory_format=torch.channels_last)
-        posterior = model.encode(x).latent_dist
+    def back(x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        posterior = model.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
         y = model.decode(posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=rng)).sample
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return y, posterior.kl().mean() / posterior.mean[0].numel()
+
+    def small(rng: torch.Generator, step: int) -> Tensor:
+        last = step >= crops - crops // 6
+        x = pictures.batch(torch.randint(count, (10 if last else 32,), generator=rng))
+        x = x if last else _crops(x, rng)
+        y, kl = back(x, rng)
         return _difference(y, x) + 2e-3 * kl
+
+    def large(rng: torch.Generator, step: int) -> Tensor:
+        x = pictures.batch(torch.randint(count, (10,), generator=rng))
+        y, kl = back(x, rng)
+        return _difference(y, x, edges=0.3, colour=5.0) + 2e-4 * kl
 
     def look(step: int) -> None:
         x = pictures.batch(torch.arange(24))
@@ -71,7 +84,8 @@ def train(pictures: Pictures, steps: int, work: Path) -> AutoencoderKL:
         print(f"autoencoder, step {step}: L1 {F.l1_loss(y, x):.4f}", flush=True)
         save_image(torch.cat([x, y]) / 2 + 0.5, work / f"autoencoder-{step:06d}.png", nrow=12)
 
-    fit("autoencoder", model, loss, steps, work, look=look, lr=2e-3, ema=0.995)
+    fit("autoencoder-crops", model, small, crops, work, lr=2e-3, ema=0.995, look=look)
+    fit("autoencoder", model, large, whole, work, lr=1e-3, beta2=0.99, ema=0.99, look=look)
     return _whiten(model, pictures)
 
 
@@ -107,7 +121,7 @@ def train_decoder(model: AutoencoderKL, pictures: Pictures, steps: int, work: Pa
             posterior = model.encode(x).latent_dist
         # a diffusion model's latents are a little off: noise of a few hundredths of their deviation
         z = posterior.mean + 0.05 * torch.randn(posterior.mean.shape, generator=rng)
-        return _difference(model.decode(z).sample, x)
+        return _difference(model.decode(z).sample, x, colour=1.0)
 
     fit("decoder", model, loss, steps, work, lr=1e-3, ema=0.998)
     return model

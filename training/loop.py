@@ -52,7 +52,7 @@ def fit(
     Args:
         name: names the checkpoint, the log and the progress bar.
         loss: (generator, draw) → scalar loss of a batch; `draw` numbers the batches, over all processes.
-        look: called with the step every 250 steps and at the end, the averaged weights in the module (sample grids).
+        look: called with the step every 500 steps and at the end, the averaged weights in the module (sample grids).
     """
     every = every or max(1, min(250, steps // 2))
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -124,7 +124,7 @@ def fit(
                 partial,
             )
             partial.replace(state)
-            if look and ((step + 1) % 250 == 0 or step + 1 == steps):
+            if look and ((step + 1) % 500 == 0 or step + 1 == steps):
                 with_average(lambda step=step: look(step + 1))  # type: ignore[misc]
     module.load_state_dict(average)
     module.eval()
