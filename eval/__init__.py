@@ -1,7 +1,6 @@
 """How good pictures are, whoever made them.
 
 - `eval.prompts`: prompt sets; `eval.world`: the drawn world's language;
-- `eval.manifest`: a folder of pictures; `eval.scores`: metrics over it (`metric`: what one is; `adherence` by the
-  `judge`, `clip`, `inception`, `appearance`);
+- `eval.manifest`: a folder of pictures; `eval.scores`: the metrics of `eval.metrics` over it;
 - `eval.statistics`: paired differences and their intervals; `eval.report`: the page that says them.
 """

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from eval.inception import Classifier, inception_score
 from eval.manifest import pictures, prompt_of, read_run, write_whole
-from eval.metric import Metric
+from eval.metrics.inception import Classifier, inception_score
+from eval.metrics.metric import Metric
 
 COLUMNS = ("path", "arm", "prompt", "seed", "category", "metric", "value")
 BATCH = 64

@@ -38,12 +38,12 @@ class Step:
     @property
     def sigma(self) -> Tensor:
         r"""This step's noise level on the device of `x`, with shape :math:`(B)`."""
-        return torch.full_like(self.x[(slice(None), *[0] * (self.x.ndim - 1))], self.level)
+        return self.x.new_full(self.x.shape[:1], self.level)
 
     @property
     def sigma_next(self) -> Tensor | None:
         r"""The next noise level on the device of `x`, with shape :math:`(B)`; `None` if nobody knows it."""
-        return None if self.next_level is None else torch.full_like(self.sigma, self.next_level)
+        return None if self.next_level is None else self.x.new_full(self.x.shape[:1], self.next_level)
 
     def stop(self) -> NoReturn:
         r"""Ends the walk here: :func:`sample` returns this step's state, at this step's noise level."""

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from dnp.models.stable_diffusion import StableDiffusion
-from eval.judge import Judge
+from eval.metrics.judge import Judge
 from eval.prompts import prompt_set
 from eval.world import WORDS
 from training import (

@@ -16,7 +16,7 @@ from transformers import (
     BlipProcessor,
 )
 
-from eval.judge import CELLS
+from eval.metrics.judge import CELLS
 from eval.world import COLOURS, NOUNS, WORDS, describe
 from training.data import Pictures
 from training.judge import disturb, mixed, targets

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from captioning import Transformers
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
-from eval.judge import Judge
+from eval.metrics.judge import Judge
 from eval.prompts import prompt_set
 from eval.statistics import gain
 from eval.world import WORDS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.judge import CELLS, Judge, JudgeNet
+from eval.metrics.judge import CELLS, Judge, JudgeNet
 from eval.world import COLOURS, NOUNS, PLACES
 from training.data import Pictures
 from training.loop import fit

@@ -19,8 +19,8 @@ from PIL import Image
 from captioning import Transformers
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling, paint
-from eval.adherence import Verdict, verdict
-from eval.judge import Judge
+from eval.metrics.adherence import Verdict, verdict
+from eval.metrics.judge import Judge
 from eval.prompts import Prompt, prompt_set
 from eval.statistics import interval
 from eval.world import Scene, Thing, describe, parse, unseen

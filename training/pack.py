@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPTokenizer
 
-from eval.judge import Judge
+from eval.metrics.judge import Judge
 from training import contrastive, diffusion
 
 

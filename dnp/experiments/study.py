@@ -15,12 +15,12 @@ from dnp.experiments.plan import Place, Plan
 from dnp.experiments.sweep import sweep
 from dnp.models.defaults import Defaults
 from dnp.models.locate import locate
-from eval.adherence import Adherence
-from eval.appearance import Appearance
-from eval.clip import Clip, ClipScore, MinObject
-from eval.inception import Inception
 from eval.manifest import read_manifest, write_whole
-from eval.metric import Metric
+from eval.metrics.adherence import Adherence
+from eval.metrics.appearance import Appearance
+from eval.metrics.clip import Clip, ClipScore, MinObject
+from eval.metrics.inception import Inception
+from eval.metrics.metric import Metric
 from eval.prompts import PROMPT_SETS, Prompt, prompt_set
 from eval.report import report
 from eval.scores import read_scores, score

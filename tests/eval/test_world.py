@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from dnp.models.locate import EMBEDDED
-from eval.judge import BODIES, Judge, JudgeNet
+from eval.metrics.judge import BODIES, Judge, JudgeNet
 from eval.prompts import prompt_set
 from eval.world import (
     ANIMALS,

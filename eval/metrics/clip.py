@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eval.metric import Kind, Values
+from eval.metrics.metric import Kind, Values
 from eval.prompts import Prompt
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.judge import Judge
-from eval.metric import Kind, Values
+from eval.metrics.judge import Judge
+from eval.metrics.metric import Kind, Values
 from eval.prompts import Prompt
 from eval.world import Scene, parse
 

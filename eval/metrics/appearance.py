@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from eval.metric import Kind, Values
+from eval.metrics.metric import Kind, Values
 from eval.prompts import Prompt
 
 
