@@ -46,14 +46,14 @@ class Budget:
 
     pictures: int = 32_000
     latents: int = 20_000
-    again: int = 12_000
+    again: int = 6000
     crops: int = 2000
     whole: int = 550
-    decoder: int = 1000
+    decoder: int = 700
     judge: int = 2000
-    judge_again: int = 1000
-    captioner: int = 3000
-    clip: int = 1200
+    judge_again: int = 600
+    captioner: int = 2000
+    clip: int = 800
     clean: int = 2600
     noisy: int = 0
     wrong: float = 0.15
