@@ -8,22 +8,23 @@ does. This room holds those translators and knows nothing of what the image is o
 - :class:`Transformers`: any image-text model that transformers can load (BLIP-2, BLIP, Florence-2, the chat models).
 - :class:`Endpoint`: a model at an OpenAI-compatible address.
 - :class:`Fixed`, :class:`Universal`, :class:`RandomCaption`: the controls, which never look at the image.
-- :func:`usable`: the one step that turns any raw text into one a text encoder can take, and keeps both.
+- :func:`captions_of`: one usable caption per image: what a person wrote as it is, what a model said made
+  :func:`usable`, cut to what a text encoder can take, with the raw text kept beside it.
 
 .. code-block:: python
 
     captioner = Transformers("Salesforce/blip2-opt-2.7b")
-    captions = [usable(raw, tokenizer) for raw in captioner(images)]
+    captions = captions_of(captioner, images, tokenizer)
 
 Importing this room imports neither torch nor transformers.
 """
 
-from captioning.base import Captioner, CaptionError
+from captioning.captioner import INSTRUCTION, Captioner, CaptionError, NoCaption
 from captioning.controls import UNIVERSAL, Fixed, RandomCaption, Universal
 from captioning.endpoint import Endpoint
 from captioning.person import Person
-from captioning.text import MAX_TOKENS, MAX_WORDS, Caption, usable
-from captioning.vision_language import INSTRUCTION, TASK, Transformers
+from captioning.transformers_model import TASK, Transformers
+from captioning.usable import MAX_TOKENS, MAX_WORDS, Caption, captions_of, usable
 
 __all__ = [
     "INSTRUCTION",
@@ -36,9 +37,11 @@ __all__ = [
     "Captioner",
     "Endpoint",
     "Fixed",
+    "NoCaption",
     "Person",
     "RandomCaption",
     "Transformers",
     "Universal",
+    "captions_of",
     "usable",
 ]

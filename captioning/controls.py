@@ -8,10 +8,11 @@ captions says little until it is compared with the gain of these.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import ClassVar
 
 from PIL import Image
 
-from captioning.base import CaptionError
+from captioning.captioner import CaptionError
 
 UNIVERSAL = (
     "ugly",
@@ -37,11 +38,12 @@ prints none: this choice is ours."""
 class Fixed:
     r"""The same text for every image, such as a negative prompt that its user wrote by hand.
 
-    Arguments:
+    Args:
         text: The text.
     """
 
     text: str
+    verbatim: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -61,12 +63,13 @@ class Universal:
 
     What it gains, an image's own caption must gain on top of.
 
-    Arguments:
+    Args:
         terms: One's own list. The default is made for models trained on the web's pictures; a model that has
             never seen its words needs another.
     """
 
     terms: Sequence[str] = UNIVERSAL
+    verbatim: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self.terms)
@@ -87,7 +90,7 @@ class RandomCaption:
     not to having the image's own. The draw depends on the pixels and the seed alone, so that batch and order
     do not matter.
 
-    Arguments:
+    Args:
         captions: What to draw from. Leave out the captions of the very images it will be asked about.
         seed: Another seed draws others.
     """

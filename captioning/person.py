@@ -7,24 +7,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
+from unicodedata import category
 
 from PIL import Image
 
-from captioning.base import CaptionError
-from captioning.text import MAX_WORDS
+from captioning.captioner import CaptionError
+from captioning.usable import MAX_WORDS
 
 
 class Person:
     r"""Asks somebody at the terminal to describe each image, as the paper's participants did.
 
     Prints the image's path and opens it where there is a screen. Asks again, saying why, until the caption
-    has words and is shorter than 60 of them. Lines can be piped in as well.
+    has words and is shorter than 60 of them; it is used as it was written. Lines can be piped in as well.
 
     References:
         | Improving image synthesis with diffusion-negative sampling (Desai & Vasconcelos, 2024), section 4.3
         | https://arxiv.org/abs/2411.05473
 
-    Arguments:
+    Args:
         source: Where the captions are read from, one a line. By default the standard input.
         sink: Where the questions go. By default the standard error, which leaves the standard output to
             results.
@@ -33,6 +34,7 @@ class Person:
     """
 
     name = "person"
+    verbatim = True
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class Person:
             words = line.split()
             if len(words) > MAX_WORDS:
                 self._say(f"That is {len(words)} words, too many. ")
+            elif any(category(c) in ("Cs", "Cc") and not c.isspace() for c in line):
+                self._say("That has characters that cannot be shown. ")
             elif not any(c.isalnum() for c in line):
                 self._say("That is empty. ")
             else:

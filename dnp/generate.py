@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioning import Captioner, Fixed, Person, Universal, usable
+from captioning import Captioner, Fixed, Person, Universal
 from dnp.captioners import captioner_of
 from dnp.errors import DNPError
+from dnp.limits import check_prompt
 from dnp.models.defaults import Defaults
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import DNP, Sampling
-from dnp.runs.run import RunFolder
+from dnp.runs.generated import Generated
+from dnp.runs.threads import default_threads
+from dnp.runs.threads import threads as computing
+from dnp.wording import counted
 from guidance import parse
 
 
@@ -24,38 +29,44 @@ def generate(
     *,
     model: str = "embedded",
     negative: str = "auto",
-    caption_steps: Sequence[int] = (),
+    caption_steps: Sequence[int] | None = None,
+    batch: int = 1,
     device: str | None = None,
     dtype: str | None = None,
+    threads: int | None = None,
     loading: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
-) -> RunFolder:
+) -> Generated:
     """Make what is missing of a run, and its contact sheet.
 
     Args:
         negative: "auto", "on-the-way", "ask", "none", "universal" or a text.
         caption_steps: Where "on-the-way" captions; after a quarter and half of the steps by default.
-        loading: Of `StableDiffusion`, its other options.
+        batch: Seeds at a time. Products and convolutions round differently in batches of different size, so that a
+            pixel may differ by a level.
+        threads: Number of torch's threads; by default that of the run in `out`, or what suits the model.
+        loading: Other options of `StableDiffusion`; None leaves one alone.
         say: Takes warnings and what was made, a line each.
-        options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
+        options: Fields of `Defaults` that differ from the model's own; None leaves one alone.
 
     Raises:
-        DNPError, GuidanceError, SamplerError, CaptionError: what a person can mend.
+        DNPError, GuidanceError, SamplerError, CaptionError: something that was given cannot be used.
     """
-    if not prompt.strip():
-        raise DNPError("the prompt is empty: say what the picture should show")
+    check_prompt(prompt)
     if not negative.strip():
         raise DNPError("the negative prompt is empty: --negative none makes plain pictures only")
     if caption_steps and negative != "on-the-way":
         raise DNPError("steps to caption at are for --negative on-the-way: leave --caption-steps out, or give both")
-    loaded = StableDiffusion(model, device, dtype, **loading or {})
-    given = {key: value for key, value in options.items() if value is not None}
-    how = replace(loaded.defaults, **given)
-    if "steps" in given and "dns_steps" not in given:
-        how = replace(how, dns_steps=min(how.steps, how.dns_steps))
+    given = {name: value for name, value in (loading or {}).items() if value is not None}
+    loaded = StableDiffusion(model, device, dtype, **given)
+    how = loaded.defaults.but(**options)
     plain, final, dns = (parse(text, s=how.scale, w=how.strength) for text in ("CFG(s)", how.guidance, how.dns))
-    if negative == "none" and "guidance" in given:
+    if "negative" not in final.names:
+        if negative not in ("auto", "none"):
+            raise DNPError(f"the guidance {final} takes no negative prompt: leave --negative {negative!r} out")
+        negative = "none"
+    if negative == "none" and options.get("guidance") is not None:
         plain = final  # the one formula that was asked for, with no negative to compare with
     written = [] if negative in ("auto", "on-the-way", "ask", "none", "universal") else [negative]
     for text in [prompt, *written]:
@@ -71,6 +82,7 @@ def generate(
     settings = {
         "prompt": prompt,
         "negative": negative,
+        "source": "text" if written else negative,
         "model": loaded.name,
         "plain": str(plain),
         "guidance": str(final),
@@ -85,30 +97,41 @@ def generate(
         "dtype": str(loaded.dtype).removeprefix("torch."),
         **({} if at is None else {"caption_steps": at}),
     }
-    if loaded.options:
-        settings["model_options"] = loaded.options
-    folder = RunFolder(out, settings)
-    done = folder.done()
-    todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
-    if len(todo) < len(seeds):
-        say(f"{len(seeds) - len(todo)} of {len(seeds)} seeds are already in {out}")
-    try:
-        # One at a time: in batches of different size, products and convolutions round differently
-        for number, seed in enumerate(todo, 1):
-            recipe.progress = lambda stage, number=number: f"{stage:7} {number} of {len(todo)}"  # type: ignore[misc]
-            result = folder.begun(prompt, seed)
-            try:
-                recipe.complete([result])
-            finally:  # what was made before a captioner failed is kept
-                if result.images:
-                    folder.add([result])
-    finally:
-        sheet = folder.write_sheet() if folder.done() else None
-    for record in folder.records:
+    extra = {"batch": batch if batch > 1 else None, "threads": threads, "model_options": loaded.options}
+    settings |= {name: value for name, value in extra.items() if value}
+    with (
+        Generated(out, settings, {"threads": default_threads(loaded.folder)}) as run,
+        computing(run.settings["threads"]),
+    ):
+        sheet = _complete(run, recipe, seeds, batch, say)
+    for record in run.records.values():
         if record["arm"] == "dnp" and record["seed"] in seeds:
             say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
-    say(f"{len(seeds)} seeds in {out}: look at {sheet}")
-    return folder
+    say(f"{counted(len(seeds), 'seed')} in {out}: look at {sheet}")
+    return run
+
+
+def _complete(run: Generated, recipe: DNP, seeds: Sequence[int], batch: int, say: Callable[[str], None]) -> Path | None:
+    """Make what is missing, and the contact sheet if there is anything to show."""
+    done = run.done()
+    todo = [seed for seed in dict.fromkeys(seeds) if seed not in done]
+    if len(todo) < len(seeds):
+        say(f"{len(seeds) - len(todo)} of {counted(len(seeds), 'seed')} already in {run.path}")
+    bars = sys.stderr.isatty()  # elsewhere they would fill a log
+    try:
+        for start in range(0, len(todo), batch):
+            now = todo[start : start + batch]
+            which = f"{start + 1}{f'-{start + len(now)}' if len(now) > 1 else ''} of {len(todo)}"
+            recipe.progress = lambda stage, which=which: bars and f"{stage:7} {which}"  # type: ignore[misc]
+            results = [run.begun(seed) for seed in now]
+            try:
+                recipe.complete(results)
+            finally:  # what was made before a captioner failed is kept
+                run.keep(results)
+        run.finish()
+    finally:
+        sheet = run.write_sheet() if run.done() else None
+    return sheet
 
 
 def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captioner | None:
@@ -119,6 +142,5 @@ def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captione
     if negative == "universal":
         return Universal([how.universal]) if how.universal else Universal()
     if negative not in ("auto", "on-the-way"):
-        usable(negative, model.tokenizer)  # refused now, or after the plain pictures
         return Fixed(negative)
     return captioner_of(model, how.captioner)

@@ -10,17 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from typing import Any, overload
 
 from PIL import Image
 from torch import Tensor
 
 import samplers
-from captioning import Caption, Captioner, Fixed, Universal, usable
+from captioning import Caption, Captioner, Fixed, Person, Universal, usable
 from dnp.errors import DNPError
+from dnp.limits import check_prompt, check_steps
 from dnp.models.text_to_image import TextToImage
 from dnp.on_the_way import OnTheWay
-from guidance import CFG, DNS, Guidance, NegPrompt
+from dnp.wording import counted
+from guidance import CFG, DNS, Guidance, NegPrompt, parse
 from samplers.errors import lookup
 from samplers.progress import ticker
 
@@ -36,6 +39,7 @@ class Sampling:
     steps: int = 30
 
     def __post_init__(self) -> None:
+        check_steps(self.steps)
         lookup("sampler", self.sampler, samplers.SAMPLERS)
         lookup("schedule", self.schedule, samplers.SCHEDULES)
 
@@ -83,9 +87,9 @@ class Result:
 
 def paint(
     model: TextToImage,
-    guidance: Guidance,
-    prompts: Mapping[str, Sequence[str]],
-    seeds: Sequence[int],
+    guidance: Guidance | str,
+    prompts: Mapping[str, str | Sequence[str]],
+    seeds: int | Sequence[int],
     sampling: Sampling,
     progress: samplers.Progress = False,
     hook: OnTheWay | None = None,
@@ -93,8 +97,10 @@ def paint(
     r"""Pictures of B prompts from B seeds under a guidance.
 
     Args:
-        prompts: name of a condition → its B texts; a guidance takes those that it names. "empty" is the text ""
-            (the encoding of an empty prompt, not a zero embedding) unless given.
+        guidance: A guidance, or its text, such as "u + 7.5*(p - n)".
+        prompts: Name of a condition → its B texts, or one text for all; a guidance takes those that it names. "empty"
+            is the text "" (the encoding of an empty prompt, not a zero embedding) unless given.
+        seeds: B seeds, or a single one.
         hook: Captions a negative prompt on the way.
 
     Returns:
@@ -104,7 +110,9 @@ def paint(
         DNPError: the guidance names a condition that has no text.
         GuidanceError, SamplerError: from below.
     """
-    texts = {"empty": [""] * len(seeds), **prompts}
+    guidance, seeds = as_guidance(guidance), _seeds(seeds)
+    texts = {name: [text] * len(seeds) if isinstance(text, str) else text for name, text in prompts.items()}
+    texts.setdefault("empty", [""] * len(seeds))
     _check_names(guidance, texts)
     conditions = {name: model.encode(texts[name]) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
@@ -121,6 +129,22 @@ def paint(
     return model.decode(latents), guided.evaluations
 
 
+def as_guidance(guidance: Guidance | str) -> Guidance:
+    """The guidance, read if it is a text.
+
+    Raises:
+        GuidanceError: the text is no formula.
+    """
+    return guidance if isinstance(guidance, Guidance) else parse(guidance)
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    try:
+        return [index(seeds)]  # type: ignore[arg-type]
+    except TypeError:
+        return list(seeds)  # type: ignore[arg-type]
+
+
 def _check_names(guidance: Guidance, texts: Iterable[str]) -> None:
     if missing := [name for name in guidance.names if name not in texts]:
         raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
@@ -134,13 +158,15 @@ class DNP:
     2. Its caption is the negative prompt :math:`n^*`.
     3. The prompt again, from the same noise, guided by :math:`(p, n^*)` (eq. 4).
 
+    A guidance that does not name "negative" spares the first two steps.
     With `at`, the caption is not of the diffusion-negative but of the picture on its way, at these steps.
     With a `captioning.Fixed` or `Universal` text as the captioner, plain negative prompting, the first step is spared.
 
     Args:
         model: The text-to-image model.
         captioner: Pictures → texts; None makes the plain picture only.
-        guidance: Of the final picture, in terms of "prompt", "negative" and "empty".
+        guidance: Of the final picture, in terms of "prompt", "negative" and "empty"; as all three, a guidance or its
+            text, such as "u + 7.5*(p - n)".
         dns: Of the diffusion-negative picture.
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
@@ -149,20 +175,27 @@ class DNP:
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
 
     Raises:
-        DNPError: a guidance names a condition that has no text.
+        DNPError: a guidance names a condition that has no text; the captioner is a text.
+        GuidanceError: the text of a guidance is no formula.
     """
 
     model: TextToImage
     captioner: Captioner | None
-    guidance: Guidance = field(default_factory=lambda: NegPrompt(7.5, evaluations=3))
-    dns: Guidance = field(default_factory=lambda: DNS(7.5))
-    plain: Guidance = field(default_factory=lambda: CFG(7.5))
+    guidance: Guidance | str = field(default_factory=lambda: NegPrompt(7.5, evaluations=3))
+    dns: Guidance | str = field(default_factory=lambda: DNS(7.5))
+    plain: Guidance | str = field(default_factory=lambda: CFG(7.5))
     sampling: Sampling = field(default_factory=Sampling)
     dns_sampling: Sampling | None = None
     at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.captioner, str):
+            raise DNPError(
+                f"the captioner {self.captioner[:40]!r} is a text: give captioning.Transformers(name) for a model, or "
+                "captioning.Fixed(text) for a negative prompt"
+            )
+        self.guidance, self.dns, self.plain = map(as_guidance, (self.guidance, self.dns, self.plain))
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
         _check_names(self.guidance, ("prompt", "empty", "negative"))
@@ -182,21 +215,14 @@ class DNP:
             DNPError: an empty prompt; lengths that differ.
             CaptionError: the captioner gave nothing that can be used.
         """
-        if isinstance(prompt, str):
-            if not isinstance(seed, int):
-                raise DNPError(f"one prompt takes one seed, not {seed!r}: for several, give a list of prompts as long")
-            return self._batch([prompt], [seed])[0]
-        seeds = [seed] if isinstance(seed, int) else list(seed)
-        if len(seeds) != len(prompt):
-            raise DNPError(f"{len(prompt)} prompts and {len(seeds)} seeds: give one seed for each prompt")
-        return self._batch(list(prompt), seeds)
-
-    def _batch(self, prompts: list[str], seeds: list[int]) -> list[Result]:
-        if not all(prompt.strip() for prompt in prompts):
-            raise DNPError("the prompt is empty: say what the picture should show")
-        results = [Result(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        prompts, seeds = [prompt] if isinstance(prompt, str) else list(prompt), _seeds(seed)
+        if len(seeds) != len(prompts):
+            raise DNPError(
+                f"{counted(len(prompts), 'prompt')} and {counted(len(seeds), 'seed')}: give lists of the same length"
+            )
+        results = [Result(check_prompt(text), seed) for text, seed in zip(prompts, seeds, strict=True)]
         self.complete(results)
-        return results
+        return results[0] if isinstance(prompt, str) else results
 
     def complete(self, results: list[Result]) -> None:
         """Make what the results lack, in one batch. What was made is in them whatever then fails.
@@ -207,6 +233,9 @@ class DNP:
         texts = {"prompt": [result.prompt for result in results]}
         self._paint(results, "plain", self.plain, texts, self.sampling)
         if self.captioner is None:
+            return
+        if "negative" not in as_guidance(self.guidance).names:  # a caption would not be used
+            self._paint(results, "dnp", self.guidance, texts, self.sampling)
             return
         if self.at is not None:
             hook = OnTheWay(self.model, self.captioner, self.at)
@@ -226,7 +255,7 @@ class DNP:
         self,
         results: list[Result],
         stage: str,
-        guidance: Guidance,
+        guidance: Guidance | str,
         texts: dict[str, list[str]],
         sampling: Sampling,
         hook: OnTheWay | None = None,
@@ -248,6 +277,8 @@ class DNP:
             tick()
         if len(raw) != len(results):
             raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
+        given = isinstance(captioner, (Fixed, Universal, Person))  # a text that somebody chose is used as it is
         for result, text in zip(results, raw, strict=True):
-            result.caption = usable(text, tokenizer=getattr(self.model, "tokenizer", None))
+            tokenizer = getattr(self.model, "tokenizer", None)
+            result.caption = Caption(text, text) if given else usable(text, tokenizer)
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

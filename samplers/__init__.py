@@ -16,12 +16,6 @@ Three steps, each a plain function of tensors, around any denoiser with k-diffus
 The room knows nothing of text or captions. What cannot be used as given is a `SamplerError` of one line.
 """
 
-import warnings
-
-with warnings.catch_warnings():  # clip, which k-diffusion imports, imports the deprecated pkg_resources
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    import k_diffusion  # noqa: F401
-
 from .errors import SamplerError
 from .progress import Progress
 from .registry import SAMPLERS

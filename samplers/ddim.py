@@ -34,9 +34,19 @@ References:
     | https://arxiv.org/abs/2006.11239
 """
 
+from collections.abc import Callable
 from functools import partial
 
-from k_diffusion.sampling import sample_euler_ancestral
+from torch import Tensor
 
-ddim = partial(sample_euler_ancestral, eta=0.0)
-ddpm = partial(sample_euler_ancestral, eta=1.0)
+
+def ddim(sample_euler_ancestral: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    r"""Returns DDIM, without fresh noise unless its option `eta` says so."""
+
+    return partial(sample_euler_ancestral, eta=0.0)
+
+
+def ddpm(sample_euler_ancestral: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    r"""Returns DDPM's ancestral sampling."""
+
+    return partial(sample_euler_ancestral, eta=1.0)

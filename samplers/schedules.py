@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from k_diffusion import sampling
 from torch import Tensor
 
 from .errors import SamplerError, check_options, lookup, option_defaults
+from .lazily import k_sampling
 
 Final = Literal["zero", "sigma_min"]
 
@@ -47,13 +47,13 @@ def karras(
     r"""even in sigma ** (1 / rho), as in Karras et al., eq. 5"""
 
     low, high = _ends("karras", model, sigma_min, sigma_max)
-    return sampling.get_sigmas_karras(steps, low, high, rho=rho)
+    return k_sampling().get_sigmas_karras(steps, low, high, rho=rho)
 
 
 def exponential(model: Any, steps: int, *, sigma_min: float | None = None, sigma_max: float | None = None) -> Tensor:
     r"""even in log sigma"""
 
-    return sampling.get_sigmas_exponential(steps, *_ends("exponential", model, sigma_min, sigma_max))
+    return k_sampling().get_sigmas_exponential(steps, *_ends("exponential", model, sigma_min, sigma_max))
 
 
 def polyexponential(
@@ -67,7 +67,7 @@ def polyexponential(
     r"""a polynomial of degree rho in log sigma"""
 
     low, high = _ends("polyexponential", model, sigma_min, sigma_max)
-    return sampling.get_sigmas_polyexponential(steps, low, high, rho=rho)
+    return k_sampling().get_sigmas_polyexponential(steps, low, high, rho=rho)
 
 
 def leading(model: Any, steps: int, *, steps_offset: int = 1, final: Final = "zero") -> Tensor:

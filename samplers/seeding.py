@@ -7,12 +7,12 @@ batch, in another batch, and on any device.
 import operator
 from collections.abc import Callable, Sequence
 
-import k_diffusion as K
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .errors import SamplerError
+from .lazily import k_sampling
 
 NoiseSampler = Callable[..., Tensor]
 r"""`(sigma, sigma_next) -> noise`, as k-diffusion's samplers ask for it."""
@@ -114,7 +114,7 @@ def brownian_noise(x: Tensor, sigmas: Tensor, seeds: Sequence[int]) -> NoiseSamp
     def within(sigma: Tensor) -> Tensor:
         return sigma.cpu().double().clamp(low, high)
 
-    tree = K.sampling.BrownianTreeNoiseSampler(like, low, high, check_seeds(seeds), transform=within)
+    tree = k_sampling().BrownianTreeNoiseSampler(like, low, high, check_seeds(seeds), transform=within)
     return lambda sigma, sigma_next: tree(sigma, sigma_next).to(x)
 
 

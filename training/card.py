@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ captions are there?
 {dns}
 
 With the captions of diffusion-negatives as negative prompts, u + s(p − u) − w(n − u) at s = {scale:g}, against plain
-guidance at that scale: the paired difference in *right*, with a 95 % interval from a bootstrap of whole prompts.
+guidance at that scale: the paired difference in *right*, with a 95 % interval in which prompts and seeds are both
+random.
 
 {strength}
 
@@ -91,11 +93,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _share(value: tuple[float, float]) -> str:
-    return f"{value[0]:.3f} ± {value[1]:.3f}"
+    return f"{value[0]:.3f}" + ("" if math.isnan(value[1]) else f" ± {value[1]:.3f}")
 
 
 def _difference(gain: Gain) -> str:
-    return f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"{gain.difference:+.3f} " + (gain.too_few or f"[{gain.low:+.3f}, {gain.high:+.3f}]")
 
 
 def _stages(stages: Sequence[dict[str, Any]]) -> str:
@@ -105,7 +107,7 @@ def _stages(stages: Sequence[dict[str, Any]]) -> str:
         + (f"captions of which **{stage['wrong']:.0%} belong to another picture**" if stage["wrong"] else "")
         for stage in stages
     )
-    lines = [f"The diffusion model was trained for {told} (batches of 64)."]
+    lines = [f"The diffusion model was trained for {told} (batches of 32)."]
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
 from eval.metrics.judge import Judge
 from eval.prompts import prompt_set
-from eval.statistics import gain
+from eval.statistics import Factors, gain
 from eval.world import WORDS
 from guidance import CFG, DNS, Guidance, NegPrompt
 from training.measure import SAMPLING, agrees, pictures_of, share, verdicts
@@ -63,6 +63,7 @@ def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
     held_out = prompt_set("world", prompts)
     texts = [prompt.text for prompt in held_out for _ in range(seeds)]
     numbers = list(range(seeds)) * len(held_out)
+    factors: Factors = {"prompt": texts, "seed": numbers}
     bar = tqdm(total=len(SCALES) + len(DNS_SCALES) + len(STRENGTHS) + 2 * len(DNS_STEPS), desc="choosing")
 
     def run(guidance: Guidance, steps: int = SAMPLING["steps"], **others: Sequence[str]) -> list[Image.Image]:
@@ -76,7 +77,7 @@ def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
     for scale in SCALES:
         found = verdicts(judge, run(CFG(scale)), texts)
         plain[scale] = [v.right for v in found]
-        rows[scale] = {"right": share(plain[scale]), "neglected": share(v.neglected for v in found)}
+        rows[scale] = {"right": share(plain[scale], factors), "neglected": share([v.neglected for v in found], factors)}
     best = max(SCALES, key=lambda scale: sum(plain[scale]))
 
     captions: dict[float, list[str]] = {}
@@ -85,7 +86,7 @@ def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
         images = run(DNS(scale))
         captions[scale] = captioner(images)
         agree = [agrees(caption, seen) for caption, seen in zip(captions[scale], judge(images), strict=True)]
-        readable[scale] = {"agree": share(agree), "captions": len(set(captions[scale]))}
+        readable[scale] = {"agree": share(agree, factors), "captions": len(set(captions[scale]))}
     clearest = max(row["agree"][0] for row in readable.values())
     dns = max(scale for scale in DNS_SCALES if readable[scale]["agree"][0] >= clearest - 0.05)
 
@@ -94,7 +95,9 @@ def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
     for w in STRENGTHS:
         guidance = NegPrompt(best, strength=w)
         by_strength[w] = [v.right for v in verdicts(judge, run(guidance, negative=captions[dns]), texts)]
-        strengths.append({"w": w, "right": share(by_strength[w]), "gain": gain(by_strength[w], plain[best], texts)})
+        strengths.append(
+            {"w": w, "right": share(by_strength[w], factors), "gain": gain(by_strength[w], plain[best], factors)}
+        )
     strength = max(strengths, key=lambda row: row["right"][0])["w"]
 
     fewer: list[dict[str, Any]] = []
@@ -102,8 +105,8 @@ def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
         negatives = captioner(run(DNS(dns), steps))
         right = [v.right for v in verdicts(judge, run(NegPrompt(best, strength=strength), negative=negatives), texts)]
         same = [a == b for a, b in zip(negatives, captions[dns], strict=True)]
-        row = {"steps": steps, "same": share(same), "right": share(right)}
-        fewer.append(row | {"gain": gain(right, by_strength[strength], texts)})
+        row = {"steps": steps, "same": share(same, factors), "right": share(right, factors)}
+        fewer.append(row | {"gain": gain(right, by_strength[strength], factors)})
     enough = [row["steps"] for row in fewer if row["gain"].difference >= 0]
     bar.close()
 

@@ -22,7 +22,7 @@ from dnp.recipe import Sampling, paint
 from eval.metrics.adherence import Verdict, verdict
 from eval.metrics.judge import Judge
 from eval.prompts import Prompt, prompt_set
-from eval.statistics import interval
+from eval.statistics import Factors, mean
 from eval.world import Scene, Thing, describe, parse, unseen
 from guidance import CFG, Guidance
 from training.data import Pictures
@@ -50,10 +50,10 @@ def verdicts(judge: Judge, images: Sequence[Image.Image], prompts: Sequence[str]
     return [verdict(seen, prompt) for seen, prompt in zip(judge(images), prompts, strict=True)]
 
 
-def share(values: Iterable[bool]) -> tuple[float, float]:
-    """A share and the half-width of its 95 % interval (Wilson's)."""
-    p, low, high = interval([float(value) for value in values])
-    return p, (high - low) / 2
+def share(values: Sequence[bool], factors: Factors) -> tuple[float, float]:
+    """A share and the half-width of its 95 % interval over prompts and seeds; NaN where there are too few of them."""
+    found = mean([float(value) for value in values], factors, binary=True)
+    return found.mean, (found.high - found.low) / 2
 
 
 def agrees(caption: str, scene: Scene) -> bool:
@@ -86,13 +86,18 @@ def plain(
     images = pictures_of(model, CFG(scale), {"prompt": texts}, numbers, Sampling(**SAMPLING))
     seen = judge(images)
     found = [verdict(scene, text) for scene, text in zip(seen, texts, strict=True)]
-    table = {}
-    for name, members in groups(every).items():
-        if chosen := [v.right for v, member in zip(found, members, strict=True) if member]:
-            table[name] = share(chosen)
-    table["neglected"] = share(v.neglected for v in found)
-    if worn := [scene.worn for scene, text in zip(seen, texts, strict=True) if " with " in text]:
-        table["worn"] = share(worn)
+
+    def of(values: Sequence[bool], members: Sequence[bool]) -> tuple[float, float]:
+        chosen = [i for i, member in enumerate(members) if member]
+        factors: Factors = {"prompt": [texts[i] for i in chosen], "seed": [numbers[i] for i in chosen]}
+        return share([values[i] for i in chosen], factors)
+
+    right = [v.right for v in found]
+    told = groups(every)
+    table = {name: of(right, members) for name, members in told.items() if any(members)}
+    table["neglected"] = of([v.neglected for v in found], told["all"])
+    if any(told['"with"']):
+        table['worn, of "with"'] = of([scene.worn for scene in seen], told['"with"'])
     return table
 
 

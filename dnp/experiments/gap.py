@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from PIL import Image
 
 from dnp.errors import DNPError
 from dnp.experiments.arms import arms
-from dnp.experiments.plan import Plan, path_of
+from dnp.experiments.plan import Place, Plan, path_of
 from dnp.experiments.sweep import sweep
+from dnp.limits import check_prompt
 from dnp.models.defaults import Defaults
 from dnp.models.locate import locate
 from dnp.runs.contact_sheet import Cell, sheet
-from dnp.runs.run import png
+from dnp.runs.record import png
 from eval.manifest import write_whole
 from eval.prompts import Prompt, prompt_set
 
@@ -41,30 +42,30 @@ def gap(
     out: Path,
     *,
     model: str = "embedded",
-    captioner: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    how: Mapping[str, Any] | None = None,
+    batch: int = 1,
+    where: Place | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> Path:
     """Make what is missing of the pictures, and the figure.
 
     Args:
-        prompts: Texts; four of the drawn world's where there are none and the model is the embedded one.
-        options: Of `Defaults`, those that are not to be the model's own; None leaves one alone.
+        prompts: Texts; by default four of the drawn world's if the model is the embedded one.
+        how: Fields of `Defaults` that differ from the model's own; None leaves one alone.
+        where: Which workers do it; this process by default.
+        options: Of the `Plan`: `captioner`, `device`, `dtype`, `loading`.
 
     Raises:
-        DNPError, GuidanceError, SamplerError, CaptionError: what a person can mend.
+        DNPError, GuidanceError, SamplerError, CaptionError: something that was given cannot be used.
     """
     if not prompts and model != "embedded":
         raise DNPError('there is no prompt: dnp gap "a cat and a dog" --model DIR')
-    asked = tuple(map(Prompt, prompts)) or tuple(prompt_set("world")[-4:])
-    if not all(prompt.text.strip() for prompt in asked):
-        raise DNPError("the prompt is empty: say what the picture should show")
-    how = Defaults.of(locate(model)).but(**options)
-    found = arms(["plain", "dnp"], [("alone", "u + s*(u - n)", "auto")], how)
-    plan = Plan(model, asked, tuple(found), captioner=captioner, batch=1, device=device, dtype=dtype)
-    ledger = sweep(plan, seeds, out, label="gap")
+    asked = tuple(Prompt(check_prompt(text)) for text in prompts) or tuple(prompt_set("world")[-4:])
+    defaults = Defaults.of(locate(model)).but(**how or {})
+    found = arms(["plain", "dnp"], [("alone", "u + s*(u - n)", "auto")], defaults)
+    plan = Plan(model, asked, tuple(found), batch=batch, **options)
+    ledger = sweep(plan, seeds, out, where, label="gap")
     rows = []
     for place, prompt in enumerate(asked):
         for seed in dict.fromkeys(seeds):
@@ -76,7 +77,7 @@ def gap(
                     cells.append(Cell(image.convert("RGB"), f"{heading}, seed {seed}", text))
             rows.append(cells)
     figure = out / "gap.png"
-    title = f"What the model {model} takes for the opposite of a prompt, by {how.dns}"
+    title = f"What the model {model} takes for the opposite of a prompt, by {defaults.dns}"
     write_whole(figure, png(sheet(title, rows)))
     say(f"look at {figure}")
     return figure

@@ -8,96 +8,83 @@ be there first: the arms that take them are a second round of units.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dnp.experiments.plan import Line, Place, Plan, Unit, exchange, path_of, units
-from dnp.experiments.workers import workers
-from dnp.runs.run import claim, write_settings
-from eval.manifest import read_manifest, write_whole
+from dnp.errors import DNPError
+from dnp.experiments.plan import Place, Plan, Unit, exchange, path_of, units
+from dnp.experiments.workers import Do, workers
+from dnp.limits import MOST_SEEDS
+from dnp.models.locate import locate
+from dnp.runs.record import Line
+from dnp.runs.run import Run
+from dnp.runs.threads import default_threads
 
 
-class Ledger:
-    """What a folder holds of a plan; only complete lines of pictures that are there count.
-
-    Raises:
-        DNPError: the folder holds another run, or cannot be written.
-    """
-
-    def __init__(self, out: Path, plan: Plan) -> None:
-        self.out, self.plan = out, plan
-        claim(out, plan.settings())
-        write_settings(out, plan.settings())
-        manifest = out / "manifest.jsonl"
-        if manifest.exists() and not manifest.read_bytes().endswith(b"\n"):  # cut off in the middle of a line
-            whole, _, _ = manifest.read_bytes().rpartition(b"\n")
-            write_whole(manifest, whole + b"\n" if whole else b"")
-        self.records = {r["path"]: r for r in read_manifest(out) if (out / r["path"]).is_file()}
-
-    def has(self, unit: Unit) -> bool:
-        return all(path in self.records for path in unit.paths(self.plan))
-
-    def add(self, lines: Sequence[Line]) -> None:
-        """The pictures, then their lines in one piece."""
-        for record, data in lines:
-            path = self.out / record["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
-            self.records[record["path"]] = record
-        with open(self.out / "manifest.jsonl", "ab", buffering=0) as file:
-            file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r, _ in lines).encode())
-
-    def exchanged(self, unit: Unit) -> Unit:
-        """The second round's unit of a first one: with the captions that other prompts' pictures got."""
-        partner = exchange(self.plan.prompts)
-        return Unit(
-            unit.seed,
-            unit.places,
-            {
-                name: tuple(self.records[path_of(name, partner[place], unit.seed)]["caption"] for place in unit.places)
-                for name in self.plan.negatives.values()
-            },
-        )
-
-    def tidy(self) -> None:
-        """The manifest in the order of the plan, each picture once, whatever order they came in."""
-        arms = [*self.plan.negatives.values(), *(arm.name for arm in self.plan.arms)]
-        ordered = sorted(self.records.values(), key=lambda r: (arms.index(r["arm"]), r["path"]))
-        write_whole(
-            self.out / "manifest.jsonl",
-            "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ordered).encode(),
-        )
-
-
-def sweep(plan: Plan, seeds: Sequence[int], out: Path, where: Place | None = None, label: str = "sweep") -> Ledger:
+def sweep(
+    plan: Plan,
+    seeds: Sequence[int],
+    out: Path,
+    where: Place | None = None,
+    label: str = "sweep",
+    do: Do | None = None,
+) -> Run:
     """Make what is missing of a run.
 
     Args:
         where: Which workers do it; this process by default.
+        do: Workers that are there already, from `workers(where)`, for more sweeps than one.
 
     Raises:
         DNPError, GuidanceError, SamplerError, CaptionError: what a person can mend; what was finished is kept.
     """
-    ledger = Ledger(out, plan)
-    first = units(plan, list(dict.fromkeys(seeds)))
-    rounds = [len(unit.paths(plan)) for unit in first]
-    shuffled = sum(arm.negative == "shuffled" for arm in plan.arms)
-    total = sum(rounds) + shuffled * len(plan.prompts) * len(set(seeds))
-    have = sum(path in ledger.records for unit in first for path in unit.paths(plan))
     where = where or Place()
+    if len(seeds) > MOST_SEEDS:
+        raise DNPError(f"there are {len(seeds):,} seeds: give at most {MOST_SEEDS:,}")
+    first = units(plan, list(dict.fromkeys(seeds)))
+    paths = {path for unit in first for path in unit.paths(plan)}
+    shuffled = plan.arms_that_take("another")
+    paths |= {path_of(arm.name, place, unit.seed) for arm in shuffled for unit in first for place in unit.places}
+    given = {} if where.threads is None else {"threads": where.threads}
     with (
-        workers(plan, where) as do,
-        tqdm(total=total, initial=have, desc=label, unit="picture", smoothing=0.05) as bar,
+        Run(out, plan.settings() | given, {"threads": default_threads(locate(plan.model))}) as run,
+        nullcontext(do) if do else workers(where) as do_units,
+        tqdm(
+            total=len(paths),
+            initial=len(paths & run.records.keys()),
+            desc=label,
+            unit="picture",
+            smoothing=0.05,
+            disable=None,
+        ) as bar,
     ):
         for second in (False, True) if shuffled else (False,):
-            todo = [ledger.exchanged(unit) for unit in first] if second else first
-            if second:
-                bar.update(sum(path in ledger.records for unit in todo for path in unit.paths(plan)))
-            for lines in do([unit for unit in todo if not ledger.has(unit)]):
-                ledger.add(lines)
-                bar.update(len(lines))
-    ledger.tidy()
-    return ledger
+            todo = [_exchanged(unit, plan, run) for unit in first] if second else first
+            missing = [unit for unit in todo if not run.records.keys() >= set(unit.paths(plan))]
+            for lines in do_units(plan, missing, run.settings["threads"]):
+                bar.update(sum(record["path"] not in run.records for record, _ in lines))
+                run.add(lines)
+                _say_failures(lines)
+        arms = [*plan.negatives.values(), *(arm.name for arm in plan.arms)]
+        run.tidy(lambda record: (arms.index(record["arm"]), record["path"]))
+    return run
+
+
+def _exchanged(unit: Unit, plan: Plan, run: Run) -> Unit:
+    """The second round's unit of a first one: with the captions that other prompts' pictures got."""
+    partner = exchange(plan.prompts)
+    captions = {
+        name: tuple(run.records[path_of(name, partner[place], unit.seed)]["caption"] for place in unit.places)
+        for name in plan.negatives.values()
+    }
+    return Unit(unit.seed, unit.places, captions)
+
+
+def _say_failures(lines: Sequence[Line]) -> None:
+    for record, _ in lines:
+        if error := record.get("caption_error"):
+            tqdm.write(f"no caption of {record['path']}, so no negative prompt: {error}", file=sys.stderr)

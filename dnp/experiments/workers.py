@@ -8,33 +8,45 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnp.errors import DNPError
-from dnp.experiments import worker
-from dnp.experiments.plan import Line, Place, Plan, Unit
+from dnp.runs.leash import leash
 
-Do = Callable[[Sequence[Unit]], Iterator[list[Line]]]
+if TYPE_CHECKING:
+    from dnp.experiments.plan import Place, Plan, Unit
+    from dnp.runs.record import Line
+
+Work = Callable[["Plan", "Unit", int], list["Line"]]
+Do = Callable[["Plan", Sequence["Unit"], int], Iterator[list["Line"]]]
+"""(plan, units, threads) → the lines of each unit, in any order."""
 
 
 @contextmanager
-def workers(plan: Plan, where: Place) -> Iterator[Do]:
-    """A function that does units, in any order, and gives the lines of each; its workers load their models once.
+def workers(where: Place, work: Work | None = None) -> Iterator[Do]:
+    """A function that does units. Its workers load a model once, for as many plans as there are.
+
+    Args:
+        work: Does one unit, in a worker: `dnp.experiments.worker.do`.
 
     Raises:
-        DNPError: a worker died, Ray is not installed or does not answer.
+        DNPError: A worker died, or Ray is not installed or does not answer.
     """
+    if work is None:
+        from dnp.experiments.worker import do as work
     if where.ray:
-        with _ray(plan, where) as do:
+        with _ray(where.workers, where.ray, work) as do:
             yield do
     elif where.workers == 1:
-        yield lambda todo: (worker.do(plan, unit, where.each) for unit in todo)
+        yield lambda plan, todo, threads: (work(plan, unit, threads) for unit in todo)
     else:
-        with ProcessPoolExecutor(where.workers, get_context("spawn")) as pool:
+        context = get_context("spawn")
+        theirs, ours = context.Pipe(duplex=False)
+        with ProcessPoolExecutor(where.workers, context, leash, (theirs,)) as pool:
             try:
-                yield lambda todo: _finished([pool.submit(worker.do, plan, unit, where.each) for unit in todo])
+                yield lambda plan, todo, threads: _finished([pool.submit(work, plan, unit, threads) for unit in todo])
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                ours.close()  # at which the workers end; what they are at is done again another time
 
 
 def _finished(futures: Sequence[Future[list[Line]]]) -> Iterator[list[Line]]:
@@ -49,23 +61,24 @@ def _finished(futures: Sequence[Future[list[Line]]]) -> Iterator[list[Line]]:
 
 
 @contextmanager
-def _ray(plan: Plan, where: Place) -> Iterator[Do]:
+def _ray(count: int, address: str, work: Work) -> Iterator[Do]:
     try:
         import ray
     except ImportError:
         raise DNPError("--ray needs Ray: pip install 'dnp[ray]'") from None
-    options: dict[str, Any] = {"num_cpus": where.workers} if where.ray == "local" else {"address": where.ray}
+    options: dict[str, Any] = {"num_cpus": count} if address == "local" else {"address": address}
     try:
         ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise DNPError(f"Ray does not answer at {where.ray!r}: {str(error).splitlines()[0]}") from None
-    gpus = 1 if plan.device and plan.device.startswith("cuda") else 0
-    # A worker that dies is replaced and its unit done again
-    remote = ray.remote(num_cpus=where.each or 1, num_gpus=gpus, max_retries=10)(worker.do)
-    shared = ray.put(plan)
+        raise DNPError(f"Ray does not answer at {address!r}: {str(error).splitlines()[0]}") from None
 
-    def do(todo: Sequence[Unit]) -> Iterator[list[Line]]:
-        waiting = [remote.remote(shared, unit, where.each) for unit in todo]
+    def do(plan: Plan, todo: Sequence[Unit], threads: int) -> Iterator[list[Line]]:
+        gpus = 1 if plan.device and plan.device.startswith("cuda") else 0
+        # A worker that dies is replaced and its unit done again
+        cpus = 1 if address == "local" else threads  # of this machine `count` work at a time, whatever its cores
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=10)(work)
+        shared = ray.put(plan)
+        waiting = [remote.remote(shared, unit, threads) for unit in todo]
         while waiting:
             ready, waiting = ray.wait(waiting)
             try:

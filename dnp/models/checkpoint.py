@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from dnp.errors import DNPError, first_line
-
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+from dnp.models.files import PICKLES, a_pickle, read_json, readable
 
 
 @dataclass
@@ -25,6 +24,7 @@ class Parts:
     Attributes:
         scheduler: Its noise levels and the kind of its prediction; how it steps is not used.
         zeros: Whether the checkpoint wants a zeroed embedding for the empty prompt, as SDXL does.
+        unread: Names of weights and settings in its files that nothing has read.
     """
 
     tokenizers: list[Any]
@@ -33,6 +33,7 @@ class Parts:
     autoencoder: Any
     scheduler: Any
     zeros: bool = False
+    unread: list[str] = field(default_factory=list)
 
     @property
     def xl(self) -> bool:
@@ -63,47 +64,117 @@ def from_directory(folder: Path, dtype: torch.dtype, pickle: bool = False) -> Pa
     `tokenizer_2/` and `text_encoder_2/` of XL.
 
     Args:
-        dtype: of the U-Net and the text encoders; the autoencoder is in float32.
-        pickle: read pickled weights too, by torch's loader of nothing but weights.
+        dtype: Of the U-Net and the text encoders; the autoencoder is in float32.
+        pickle: Read pickled weights too, by torch's loader of weights only.
 
     Raises:
-        DNPError: a part is not there, pickled, broken, or of another kind; names it and the remedy.
+        DNPError: A part is missing, pickled, broken, or of another kind; names it and the remedy.
     """
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     index = folder / "model_index.json"
-    about = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    about = read_json(index) if index.is_file() else {}
+    named = about.get("_class_name", "StableDiffusionPipeline")
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if not (folder / name).is_dir():
-            kind = f" ({index.name} says {about['_class_name']})" if "_class_name" in about else ""
+            kind = f" ({index.name} says {named})" if "_class_name" in about else ""
             raise DNPError(
                 f"{str(folder)!r} is no Stable Diffusion in diffusers' format: there is no {name}/ in it{kind}"
             )
-    scheduler = load(DDIMScheduler, folder / "scheduler")
-    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name")
-    if str(kind).startswith(("EDM", "FlowMatch")):
-        raise DNPError(f"{folder / 'scheduler'}: the noise levels of {kind} are not Stable Diffusion's: use another")
+    if not isinstance(named, str) or not named.startswith(
+        ("StableDiffusion", "LatentConsistencyModel", "SemanticStableDiffusion", "DiffusionPipeline")
+    ):
+        raise DNPError(f"{index}: the model is for {named!r}, not a Stable Diffusion 1.x, 2.x or XL: give one of those")
+    scheduler = load_scheduler(folder / "scheduler")
     suffixes = ["", "_2"] if (folder / "text_encoder_2").is_dir() else [""]
     texts = [CLIPTextModel, CLIPTextModelWithProjection]
+    unread: list[str] = []
+    encoders = [
+        load_network(text, folder / f"text_encoder{suffix}", dtype, pickle, unread)
+        for text, suffix in zip(texts, suffixes, strict=False)
+    ]
     return Parts(
-        [load(CLIPTokenizer, folder / f"tokenizer{suffix}") for suffix in suffixes],
         [
-            load_network(text, folder / f"text_encoder{suffix}", dtype, pickle)
-            for text, suffix in zip(texts, suffixes, strict=False)
+            load_tokenizer(folder / f"tokenizer{suffix}", encoder.config.vocab_size)
+            for suffix, encoder in zip(suffixes, encoders, strict=True)
         ],
-        load_network(UNet2DConditionModel, folder / "unet", dtype, pickle),
-        load_network(AutoencoderKL, folder / "vae", torch.float32, pickle),
+        encoders,
+        load_network(UNet2DConditionModel, folder / "unet", dtype, pickle, unread),
+        load_network(AutoencoderKL, folder / "vae", torch.float32, pickle, unread),
         scheduler,
-        len(suffixes) == 2 and about.get("force_zeros_for_empty_prompt", True),
+        len(suffixes) == 2 and bool(about.get("force_zeros_for_empty_prompt", True)),
+        unread,
     )
 
 
-def load_network(kind: Any, folder: Path, dtype: torch.dtype, pickle: bool = False) -> Any:
-    """A network of diffusers or transformers, all of its weights read from its folder.
+def load_scheduler(folder: Path) -> Any:
+    """The noise levels that a scheduler's configuration states, as a DDIM scheduler of diffusers.
+
+    A setting that the file leaves out has the default of the class that the file names, which differs between classes.
 
     Raises:
-        DNPError: as `load`; a weight is missing or of another shape.
+        DNPError: The configuration cannot be read, or is of another kind of noise levels.
+    """
+    import diffusers
+
+    config = read_json(folder / "scheduler_config.json")
+    name = str(config.get("_class_name", "DDIMScheduler"))
+    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if name.startswith(("EDM", "FlowMatch")) or kind is None:
+        raise DNPError(f"{folder}: the noise levels of {name} are not Stable Diffusion's: use another")
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(kind.__init__).parameters.items()
+        if key in ("beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type", "num_train_timesteps")
+    }
+    try:
+        with silence():
+            return diffusers.DDIMScheduler.from_config(defaults | config)
+    except Exception as error:  # values of another type, unknown schedules
+        raise DNPError(f"{folder} cannot be loaded as {name}: {first_line(error)}; copy the model again") from None
+
+
+def load_tokenizer(folder: Path, rows: int) -> Any:
+    """CLIP's tokenizer with its vocabulary, without which every prompt would read the same.
+
+    Args:
+        rows: How many tokens its text encoder knows.
+
+    Raises:
+        DNPError: It cannot be loaded, lacks its vocabulary, or has another one than the encoder.
+    """
+    from transformers import CLIPTokenizer
+
+    files = [folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt")]
+    remedy = "every prompt would read the same: copy the model's tokenizer again"
+    if folder.is_dir() and not files[0].is_file() and not (files[1].is_file() and files[2].is_file()):
+        raise DNPError(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt), and {remedy}")
+    tokenizer = load(CLIPTokenizer, folder)
+    vocabulary = tokenizer.get_vocab()
+    if not set(vocabulary) - set(tokenizer.all_special_tokens):
+        raise DNPError(f"the vocabulary in {folder} is empty, and {remedy}")
+    if max(vocabulary.values()) >= rows:
+        raise DNPError(
+            f"{folder} has {max(vocabulary.values()) + 1} tokens, but its text encoder knows {rows}: "
+            "they do not belong together"
+        )
+    if None in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        raise DNPError(f"{folder} names no begin, end or padding token: copy the model's tokenizer again")
+    return tokenizer
+
+
+def load_network(
+    kind: Any, folder: Path, dtype: torch.dtype, pickle: bool = False, unread: list[str] | None = None
+) -> Any:
+    """A network of diffusers or transformers, all of its weights read from its folder.
+
+    Args:
+        kind: Its class.
+        unread: Takes the names of weights and settings in the folder that nothing has read.
+
+    Raises:
+        DNPError: As `load`; a weight is missing or of another shape, or the folder is of another class.
     """
     of_transformers = kind.__module__.startswith("transformers")
     options: dict[str, Any] = {"use_safetensors": not pickle, "output_loading_info": True}
@@ -118,25 +189,41 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype, pickle: bool = Fal
             raise DNPError(a_pickle(pickles[0]))
     elif pickle:
         options["use_safetensors"] = True
+    config = _config(kind, folder) if folder.is_dir() else {}
     network, report = load(kind, folder, **options)
     # Of these the libraries make random numbers, or nothing.
     if lacking := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
         raise DNPError(f"the weights in {folder} lack {lacking[0]}, or have it in another shape: copy them again")
+    if unread is not None:
+        names = [key for key in sorted(report["unexpected_keys"]) if not key.endswith("position_ids")]
+        if not of_transformers:  # whose configurations hold all that any of its models could be asked for
+            names += sorted(key for key in set(config) - _settings(kind) if not key.startswith("_"))
+        unread += [f"{folder.name}/{name}" for name in names]
     return network
 
 
-def a_pickle(path: Path) -> str:
-    return (
-        f"{path} is a pickle, which can run any code when loaded: convert it to safetensors, or ask for it with "
-        "--allow-pickle, which reads the weights in it and nothing else"
-    )
+def _config(kind: Any, folder: Path) -> dict[str, Any]:
+    # A configuration, of this class as far as it says.
+    config = read_json(folder / "config.json")
+    named = config.get("_class_name", kind.__name__)
+    if kind.__name__.startswith("CLIPText"):
+        named = config.get("model_type", "clip_text_model")
+        if named not in ("clip_text_model", "clip"):
+            raise DNPError(f"{folder} is a text encoder of the kind {named!r}: only CLIP's are read")
+    elif named != kind.__name__:
+        raise DNPError(f"{folder} is of the kind {named!r}, not {kind.__name__}: give a model with one of those")
+    return config
+
+
+def _settings(kind: Any) -> set[str]:
+    return set(inspect.signature(kind.__init__).parameters)
 
 
 def load(kind: Any, folder: Path, **options: Any) -> Any:
     """One part from its folder by its own library, with what can be wrong in a line.
 
     Raises:
-        DNPError: it is not there or cannot be loaded.
+        DNPError: It is missing or cannot be loaded.
     """
     if not folder.is_dir():
         raise DNPError(
@@ -161,7 +248,7 @@ def silence() -> Iterator[None]:
     """What the libraries would print about a part is in the error, in a line."""
     import diffusers.utils.logging
 
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers", "peft")]
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -172,15 +259,3 @@ def silence() -> Iterator[None]:
         diffusers.utils.logging.enable_progress_bar()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def readable(path: Path) -> bool:
-    """Whether the safetensors file is as long as its header says."""
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(size)) if size < 100_000_000 else {}
-        except ValueError:
-            return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return bool(ends) and path.stat().st_size == 8 + size + max(ends)

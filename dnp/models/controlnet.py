@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from torch import Tensor, nn
 from dnp.errors import DNPError
 from dnp.models.checkpoint import Parts, load_network
 
+log = logging.getLogger(__name__)
+
 
 class Controlled(nn.Module):
     """A U-Net with the residuals of a ControlNet, of which `control` (B, 3, H, W) among the conditions is the picture.
 
     Args:
-        scale: the weight of the residuals.
+        scale: The weight of the residuals.
     """
 
     def __init__(self, unet: nn.Module, controlnet: nn.Module, scale: float = 1.0) -> None:
@@ -42,15 +45,25 @@ def load_controlnet(folder: str, parts: Parts, dtype: torch.dtype, pickle: bool 
     """A ControlNet from a directory in diffusers' format.
 
     Raises:
-        DNPError: there is none, or one of another model.
+        DNPError: It is missing, of another class, for another model, or for the conditional prediction only.
     """
     from diffusers import ControlNetModel
 
     if not Path(folder).is_dir():
         raise DNPError(f"there is no ControlNet directory {folder!r}: give one in diffusers' format")
-    found: Any = load_network(ControlNetModel, Path(folder), dtype, pickle)
+    unread: list[str] = []
+    found: Any = load_network(ControlNetModel, Path(folder), dtype, pickle, unread)
+    if unread:
+        log.warning("%s: nothing reads %d of its weights and settings, such as %s", folder, len(unread), unread[0])
     mine, its = parts.unet.config, found.config
-    for key in ("cross_attention_dim", "block_out_channels", "layers_per_block"):
+    if its.global_pool_conditions:
+        raise DNPError(
+            f"the ControlNet {folder} is meant for the conditional prediction only (global_pool_conditions), which is "
+            "not supported: give one that acts on all"
+        )
+    if its.conditioning_channels != 3:
+        raise DNPError(f"the ControlNet {folder} takes {its.conditioning_channels} channels: give one for RGB pictures")
+    for key in ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type"):
         if mine[key] != its[key]:
             raise DNPError(
                 f"the ControlNet {folder} is for another model: its {key} is {its[key]}, the model's {mine[key]}"
@@ -62,7 +75,7 @@ def read_control(path: str, width: int, height: int) -> Tensor:
     """A picture as a ControlNet takes it: (1, 3, height, width) in [0, 1].
 
     Raises:
-        DNPError: it is no readable picture.
+        DNPError: It is not a readable picture.
     """
     from diffusers.image_processor import VaeImageProcessor
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from dnp.errors import DNPError
+from dnp.models.files import read_json
 
 
 @dataclass(frozen=True)
@@ -30,32 +30,44 @@ class Defaults:
     captioner: str = "Salesforce/blip2-opt-2.7b"
     universal: str | None = None
     words: tuple[str, ...] = ()
+    world: str | None = None
 
     def but(self, **options: Any) -> Defaults:
-        """With those of the options that are not None."""
-        return replace(self, **{key: value for key, value in options.items() if value is not None})
+        """With those of the options that are not None. Where only `steps` is one of them, `dns_steps` are no more."""
+        given = {key: value for key, value in options.items() if value is not None}
+        if "steps" in given:
+            given.setdefault("dns_steps", min(self.dns_steps, given["steps"]))
+        return replace(self, **given)
 
     @classmethod
     def of(cls, folder: Path) -> Defaults:
-        """The defaults in `folder/dnp.json`, these here where there is none.
+        """The defaults in `folder/dnp.json`; these here if there is no such file.
 
         Raises:
-            DNPError: the file is no JSON object, or has a key that means nothing here.
+            DNPError: The file is no JSON object, has a key that means nothing here, a value of another type, or names
+                an endpoint: what comes with a model must not decide where the user's key goes.
         """
         path = folder / "dnp.json"
         if not path.is_file():
             return cls()
-        try:
-            given = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DNPError(f"{path} is not valid JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise DNPError(f'{path} is no JSON object, as {{"scale": 7.5}} is one')
+        given = read_json(path)
         if unknown := sorted(set(given) - {field.name for field in fields(cls)}):
             raise DNPError(f"{path}: {unknown[0]!r} is none of {', '.join(f.name for f in fields(cls))}")
-        kinds: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "tuple[str, ...]": list}
+        kinds: dict[str, Any] = {"float": (int, float), "int": (int,), "str": (str,), "tuple[str, ...]": (list,)}
         kinds["str | None"] = (str, type(None))
         for field in fields(cls):
-            if field.name in given and not isinstance(given[field.name], kinds[str(field.type)]):
-                raise DNPError(f"{path}: {field.name} is {given[field.name]!r}, not of the kind {field.type}")
+            value = given.get(field.name)
+            fits = isinstance(value, kinds[str(field.type)]) and not isinstance(value, bool)
+            fits = fits and (field.type != "int" or value > 0) and (field.name != "words" or _texts(value))
+            if field.name in given and not fits:
+                raise DNPError(f"{path}: {field.name} is {value!r}, not of the kind {field.type}")
+        if ":" in str(given.get("captioner", "")):
+            raise DNPError(
+                f"{path}: the captioner {given['captioner']!r} is no directory or hub name; an endpoint comes from "
+                "--captioner only: take it out of the file"
+            )
         return cls(**given | {"words": tuple(given.get("words", ()))})
+
+
+def _texts(value: Any) -> bool:
+    return all(isinstance(word, str) for word in value)

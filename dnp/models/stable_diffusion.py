@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +13,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dnp.errors import DNPError, first_line
-from dnp.models.checkpoint import Parts, from_directory
+from dnp.models.checkpoint import from_directory
 from dnp.models.defaults import Defaults
 from dnp.models.locate import EMBEDDED, locate
+from dnp.models.supported import check, latent_statistics, own_size
 from dnp.models.text_encoding import Texts
+from samplers import noise
+
+log = logging.getLogger(__name__)
 
 
 class _Noise(nn.Module):
-    """A diffusers U-Net as k-diffusion calls one: its output as a tensor, in the dtype of its input."""
+    """A diffusers U-Net as k-diffusion calls one: x (B, C, H, W) and t (B) → (B, C, H, W) in the dtype of x."""
 
     def __init__(self, unet: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -38,35 +43,39 @@ class StableDiffusion:
     Args:
         name: "embedded", a hub name, a directory with `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`, or
             a `.safetensors` file in the original layout.
-        device: "cpu", "cuda", …; a GPU where there is one by default.
-        dtype: of the U-Net and the text encoders, "float32", "bfloat16" or "float16".
-        size: of the pictures, (width, height), multiples of the autoencoder's factor, 8; the model's own by default.
-        prediction: "epsilon" or "v_prediction", where a single file does not say it or says it wrong.
-        empty: what the empty prompt is, "encoded" or "zeros", an embedding of zeros. By default what the model wants:
+        device: "cpu", "cuda", …, or a `torch.device`; by default a GPU if there is one.
+        dtype: Of the U-Net and the text encoders, "float32", "bfloat16" or "float16", or a `torch.dtype`.
+        size: Width and height of the pictures in pixels, multiples of the autoencoder's factor, 8; by default the
+            model's own.
+        prediction: "epsilon" or "v_prediction", if a single file does not state it or states it wrong.
+        empty: What the empty prompt is: "encoded", or "zeros", an embedding of zeros. By default what the model wants:
             SDXL was trained with zeros, all others with the encoded text.
-        loras: files merged into the weights, each `FILE` or `FILE:WEIGHT`.
-        controlnet, control_image, control_scale: a directory of a ControlNet, the picture that it follows, and the
+        loras: Files merged into the weights, each `FILE` or `FILE:WEIGHT`.
+        embeddings: Files of textual inversions, each a word for prompts of any kind, negative ones too: the word in the
+            file, or its name without the ending.
+        controlnet, control_image, control_scale: A directory of a ControlNet, the picture that it follows, and the
             weight of what it adds.
-        cpu_offload: keep each network on the device only while it is needed.
-        allow_pickle: load pickled weights too, by torch's loader of nothing but weights.
+        cpu_offload: Keep each network on the device only while it is needed.
+        allow_pickle: Load pickled weights too, by torch's loader of weights only.
 
     Attributes:
-        options: for the records, what of these changes the pictures.
+        options: For the records, what of these changes the pictures.
 
     Raises:
-        DNPError: not there, not of this kind, with pickled or broken weights; names the file and the remedy.
+        DNPError: A file is missing, of another kind, pickled or broken; names it and the remedy.
     """
 
     def __init__(
         self,
         name: str = "embedded",
-        device: str | None = None,
-        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         *,
         size: tuple[int, int] | None = None,
         prediction: str | None = None,
         empty: str | None = None,
         loras: Sequence[str] = (),
+        embeddings: Sequence[str] = (),
         controlnet: str | None = None,
         control_image: str | None = None,
         control_scale: float = 1.0,
@@ -92,18 +101,26 @@ class StableDiffusion:
             parts = from_file(folder, self.dtype, prediction, allow_pickle)
         else:
             parts = from_directory(folder, self.dtype, allow_pickle)
-        _check(folder, parts)
+        check(folder, parts)
+        if parts.unread:
+            count, first = len(parts.unread), parts.unread[0]
+            log.warning("%s: nothing reads %d of its weights and settings, such as %s", folder, count, first)
         self.options: dict[str, Any] = {}
         if loras:
             from dnp.models.lora import merge
 
-            self.options["loras"] = merge(parts, loras)
+            self.options["loras"] = merge(parts, _listed(loras), allow_pickle)
+        words: dict[str, list[int]] = {}
+        if embeddings:
+            from dnp.models.textual_inversion import add
+
+            words, self.options["embeddings"] = add(parts, _listed(embeddings), allow_pickle)
         self.tokenizer = parts.tokenizers[0]
         self.text_encoder, self.unet, self.autoencoder = parts.text_encoders[0], parts.unet, parts.autoencoder
         factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-        own: int = self.unet.config.sample_size * factor
-        self.width: int = size[0] if size else own
-        self.height: int = size[1] if size else own
+        self.width, self.height = size or own_size(folder, parts, factor)
+        mean, std, self._factor = latent_statistics(folder, self.autoencoder)
+        self._mean, self._std = mean.to(self.device), std.to(self.device)
         if self.width % factor or self.height % factor or min(self.width, self.height) < factor:
             raise DNPError(f"the size {self.width}x{self.height} does not fit the model: give multiples of {factor}")
         channels: int = self.unet.config.in_channels
@@ -131,7 +148,7 @@ class StableDiffusion:
                 part.to(self.device)
         self.denoiser = self._denoiser(network, parts.scheduler, prediction)
         zeros = parts.zeros if empty is None else empty == "zeros"
-        self.texts = Texts(parts, zeros)
+        self.texts = Texts(parts, zeros, words)
         if parts.xl or empty:
             self.options["empty"] = "zeros" if zeros else "encoded"
         if size:
@@ -149,9 +166,10 @@ class StableDiffusion:
         alphas = scheduler.alphas_cumprod.clamp(min=2**-24).to(self.device)
         return kinds[kind](_Noise(network, self.dtype), alphas, False)
 
-    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def encode(self, prompts: str | Sequence[str]) -> dict[str, Any]:
         """Texts → {"encoder_hidden_states": (B, tokens, width)}, with SDXL's pooled embeddings and sizes, and with the
-        picture of a ControlNet; each text is encoded by itself, the last ones once."""
+        picture of a ControlNet; each text is encoded by itself, the last ones once. One text is a batch of one."""
+        prompts = _listed(prompts)
         hidden, pooled = self.texts(list(prompts), self.device)
         found: dict[str, Any] = {"encoder_hidden_states": hidden}
         if pooled is not None:
@@ -165,19 +183,48 @@ class StableDiffusion:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Latents (B, 4, h, w) → B pictures, one at a time, which spares memory and makes none depend on another."""
+        """Latents (B, C, H, W) → B pictures, one at a time, which spares memory and makes none depend on another."""
         images = []
         for z in latents.to(self.device, torch.float32).split(1):
-            x = self.autoencoder.decode(z / self.autoencoder.config.scaling_factor, return_dict=False)[0][0]
+            x = self.autoencoder.decode(z * self._std / self._factor + self._mean, return_dict=False)[0][0]
             pixels = ((x / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
             images.append(Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()))
-        for hook in self._hooks:
-            hook.offload()
+        self._rest()
         return images
 
+    @torch.no_grad()
+    def encode_image(self, images: Image.Image | Sequence[Image.Image], seeds: Sequence[int] | None = None) -> Tensor:
+        """B pictures, resized to the model's size → their latents (B, C, H, W), normalised as the U-Net sees them.
+
+        Args:
+            seeds: One for each picture, to draw from what the autoencoder says; by default its mode is taken.
+
+        Raises:
+            DNPError: There are more or fewer seeds than pictures.
+        """
+        from diffusers.image_processor import VaeImageProcessor
+
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        if seeds is not None and len(seeds) != len(pictures):
+            raise DNPError(f"{len(pictures)} pictures and {len(seeds)} seeds: give one seed for each picture")
+        processor, found = VaeImageProcessor(), []
+        for i, picture in enumerate(pictures):
+            x = processor.preprocess(picture.convert("RGB"), height=self.height, width=self.width)
+            latent = self.autoencoder.encode(x.to(self.device, torch.float32), return_dict=False)[0]
+            z = latent.mode()
+            if seeds is not None:
+                z = latent.mean + latent.std * noise(z.shape[1:], [seeds[i]], device=self.device)
+            found.append((z - self._mean) * self._factor / self._std)
+        self._rest()
+        return torch.cat(found)
+
+    def _rest(self) -> None:
+        for hook in self._hooks:
+            hook.offload()
+
     def warnings(self, prompt: str) -> list[str]:
-        """What of a prompt the model may not understand, a line each: words that it was never shown (where it says
-        which it knows), and more tokens than its text encoder takes at once."""
+        """What of a prompt the model may not understand, a line each: words that it was never shown (if it says which
+        it knows), and more tokens than its text encoder takes at once."""
         found, known = [], self.defaults.words
         words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
         if unknown := [word for word in dict.fromkeys(words) if known and word not in known]:
@@ -193,36 +240,24 @@ class StableDiffusion:
         return found
 
 
-def _check(path: Path, parts: Parts) -> None:
-    """Refuse what has the parts of a Stable Diffusion, but is for something else than text to image."""
-    config = parts.unet.config
-    if config.in_channels != parts.autoencoder.config.latent_channels:
-        kinds = {9: "inpainting", 8: "editing pictures", 5: "depth"}
-        raise DNPError(
-            f"{path} is a model for {kinds.get(config.in_channels, 'another task')}, whose network takes "
-            f"{config.in_channels} channels: give a text-to-image model"
-        )
-    if (config.addition_embed_type == "text_time") != parts.xl or config.class_embed_type:
-        raise DNPError(f"{path} is neither 1.x, 2.x nor XL, but such as SDXL's refiner: give one of those")
-    if config.cross_attention_dim != (width := sum(part.config.hidden_size for part in parts.text_encoders)):
-        raise DNPError(
-            f"{path} has a U-Net for text of width {config.cross_attention_dim}, but text encoders of {width}: "
-            "its parts do not belong together"
-        )
+def _listed(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)  # a text is a sequence of letters, too
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | torch.device | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise DNPError(f"the device {name!r} cannot be used ({first_line(error)}): try --device cpu") from None
+        raise DNPError(f"the device {str(name)!r} cannot be used ({first_line(error)}): try --device cpu") from None
     return torch.device(name)
 
 
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+def _dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
     if name is None:
         on_gpu = device.type == "cuda"
         return (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if on_gpu else torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from math import lcm
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dnp.models.checkpoint import Parts
+from dnp.models.textual_inversion import pattern
 
 
 class Texts:
@@ -20,10 +22,13 @@ class Texts:
     trained on that, but cross-attention takes any number of them. SDXL's pooled embedding is the first part's.
 
     Args:
-        zeros: whether the empty text is an embedding of zeros, instead of its encoding.
+        zeros: Whether the empty text is an embedding of zeros, instead of its encoding.
+        words: Words in lower case that stand for learned vectors, with their tokens (see `textual_inversion`).
     """
 
-    def __init__(self, parts: Parts, zeros: bool) -> None:
+    def __init__(self, parts: Parts, zeros: bool, words: Mapping[str, list[int]] | None = None) -> None:
+        self.words = words or {}
+        self._learned = pattern(list(self.words)) if self.words else None
         self.tokenizers, self.encoders, self.xl, self.zeros = parts.tokenizers, parts.text_encoders, parts.xl, zeros
         self._encoded = lru_cache(maxsize=256)(self._encode)
 
@@ -41,16 +46,23 @@ class Texts:
 
     def count(self, prompt: str) -> tuple[int, int]:
         """How many tokens a prompt has, without begin and end, and how many are read at once."""
-        return len(self.tokenizers[0](prompt, add_special_tokens=False, verbose=False).input_ids), self._room(0)
+        return len(self._tokens(prompt, 0)), self._room(0)
 
     def _room(self, i: int) -> int:
         most: int = self.encoders[i].config.max_position_embeddings
         return min(self.tokenizers[i].model_max_length, most) - 2
 
+    def _tokens(self, prompt: str, i: int) -> list[int]:
+        found: list[int] = []
+        for piece in self._learned.split(prompt) if self._learned else [prompt]:
+            learned = self.words.get(piece.lower())
+            found += learned or self.tokenizers[i](piece, add_special_tokens=False, verbose=False).input_ids
+        return found
+
     def parts(self, prompt: str, i: int = 0) -> Tensor:
         """The tokens of the parts (k, length), by the i-th tokenizer."""
         tokenizer, room = self.tokenizers[i], self._room(i)
-        ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        ids = self._tokens(prompt, i)
         rows = [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
         begin, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
         return torch.tensor([[begin, *row, end, *[pad] * (room - len(row))] for row in rows])

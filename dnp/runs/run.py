@@ -1,224 +1,155 @@
-"""A folder of pictures and what made each: PNGs with their record inside, `run.json`, `manifest.jsonl`, `sheet.png`.
+"""The folder of a run: claimed by one process at a time, gone on with after any stop, its files written whole.
 
-Files are written whole or not at all; a seed is done when its lines are in the manifest, so a run that was stopped
-goes on where it was.
+It holds `run.json`, the settings, written before the first picture; the pictures; and `manifest.jsonl`, whose lines
+are written after the pictures that they name. So a picture is done when its line is there.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+import socket
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from PIL import Image, PngImagePlugin
+from filelock import FileLock, Timeout
 
 from dnp.errors import DNPError
-from dnp.recipe import Result
-from dnp.runs.contact_sheet import Cell, sheet
-from dnp.speed.memory import peak_memory
-from eval.manifest import pictures, read_manifest, write_whole
+from dnp.runs.record import Line
+from eval.manifest import read_manifest, write_whole
 
-_SHEET_ROWS = 16
+Own = TypeVar("Own", bound="Run")
 _BEFORE = ("choose", "scales.json")  # what a sweep finds out before it begins
-_COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Of the packages that make a picture what it is."""
-    found = {}
-    for name in _COMPUTING:
+class Run:
+    """A folder that only this process works in, until `close` or the end of a `with`.
+
+    Args:
+        path: Made if it is not there.
+        settings: Everything that makes the pictures what they are, except the seeds: a run may be given more of them.
+        fresh: Settings that a new run begins with, and one that goes on has in its folder.
+
+    Attributes:
+        settings: Those of the run, `fresh` ones included.
+        records: Path → line of the manifest, of the pictures that are there.
+        lost: The same of those that are not.
+
+    Raises:
+        DNPError: It cannot be written, another process works in it, it holds a run with other settings or other files.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], fresh: Mapping[str, Any] | None = None) -> None:
+        self.path = path
+        settings = json.loads(json.dumps(settings))  # as it is read from a file
+        fresh = fresh or {}
+        self._claim()
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            held = self._held(settings, fresh.keys() - settings.keys())
+            self.settings: dict[str, Any] = {**fresh, **(held or settings)}
+            self._repair()
+            lines = {record["path"]: record for record in read_manifest(path)}
+        except BaseException:
+            self.close()
+            raise
+        self.records = {name: record for name, record in lines.items() if (path / name).is_file()}
+        self.lost = {name: record for name, record in lines.items() if name not in self.records}
 
+    def __enter__(self: Own) -> Own:
+        return self
 
-def png(image: Image.Image, record: dict[str, Any] | None = None) -> bytes:
-    """A PNG that carries its record: all of it as JSON in "dnp", its gist in "parameters", where viewers look."""
-    info = PngImagePlugin.PngInfo()
-    if record:
-        info.add_itxt("parameters", _parameters(record))
-        info.add_itxt("dnp", json.dumps(record, ensure_ascii=False, sort_keys=True))
-    data = io.BytesIO()
-    image.save(data, "PNG", pnginfo=info)
-    return data.getvalue()
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
+    def close(self) -> None:
+        """Let other processes in."""
+        self._lock.release()
 
-def _parameters(record: dict[str, Any]) -> str:
-    lines = [record["prompt"]]
-    if record["negative_prompt"]:
-        lines.append(f"Negative prompt: {record['negative_prompt']}")
-    scale = "" if record["scale"] is None else f"CFG scale: {record['scale']:g}, "
-    lines.append(
-        f"Steps: {record['steps']}, Sampler: {record['sampler']}, Schedule type: {record['schedule']}, {scale}"
-        f"Seed: {record['seed']}, "
-        f"Size: {record['width']}x{record['height']}, Model: {record['model']}, "
-        f'Guidance: "{record["guidance"]}", Version: dnp {record["versions"]["dnp"]}'
-    )
-    return "\n".join(lines)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record inside a PNG.
-
-    Raises:
-        DNPError: no picture, or one that carries none.
-    """
-    try:
-        with Image.open(path) as image:
-            return json.loads(image.info["dnp"])
-    except (OSError, ValueError):
-        raise DNPError(f"{path} is no readable picture") from None
-    except KeyError:
-        raise DNPError(f"{path} carries no record: dnp did not write it, or a program removed it") from None
-
-
-def claim(path: Path, settings: dict[str, Any]) -> None:
-    """Make sure that `path` can take a run with these settings: a folder that is empty, or holds that very run.
-
-    Raises:
-        DNPError: it cannot be written, or holds a run with other settings, or files that are no run's.
-    """
-    run = path / "run.json"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(None, "permission denied")
-        held = json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
-        others = any(found.name not in _BEFORE for found in path.iterdir())
-    except OSError as error:
-        raise DNPError(
-            f"the folder {str(path)!r} cannot be written ({error.strerror}): give another with --out"
-        ) from None
-    except ValueError:
-        raise DNPError(f"{run} is no JSON: give another folder with --out") from None
-    if held is None and others:
-        raise DNPError(f"the folder {str(path)!r} holds other files: give an empty or a new one with --out")
-    for key in {**(held or {}), **settings}:
-        if held and held.get(key) != settings.get(key):
+    def _claim(self) -> None:
+        # A lock of the operating system, which ends with its process, however that ends
+        lock, folder = self.path / ".lock", repr(str(self.path))
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = [found.name for found in self.path.iterdir()]
+            if "run.json" not in names and any(name not in _BEFORE and name[0] != "." for name in names):
+                raise DNPError(f"the folder {folder} holds other files: give an empty or a new one with --out")
+            self._lock = FileLock(lock, thread_local=False)
+            self._lock.acquire(blocking=False)
+        except Timeout:
             raise DNPError(
-                f"the folder {str(path)!r} holds another run ({key} is {_short(held.get(key))} there, "
-                f"{_short(settings.get(key))} here): give another with --out"
-            )
+                f"another run is at work in the folder {folder} ({_holder(lock)}): wait for its end, "
+                "or give another with --out"
+            ) from None
+        except OSError as error:
+            raise DNPError(
+                f"the folder {folder} cannot be written ({error.strerror}): give another with --out"
+            ) from None
+        with suppress(OSError):  # where a locked file cannot be written, nobody is told who holds it
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            lock.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}\n", encoding="utf-8")
+
+    def _held(self, settings: dict[str, Any], free: Set[str]) -> dict[str, Any] | None:
+        """The settings in the folder, if there is a run in it: this very run, whatever it has for the free ones."""
+        file = self.path / "run.json"
+        try:
+            held: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        except ValueError:
+            raise DNPError(f"{file} is no JSON: give another folder with --out") from None
+        for key in {**held, **settings} if held else ():
+            if held and key not in free and held.get(key) != settings.get(key):
+                raise DNPError(
+                    f"the folder {str(self.path)!r} holds another run ({key} is {_short(held.get(key))} there, "
+                    f"{_short(settings.get(key))} here): give another with --out"
+                )
+        return held
+
+    def _repair(self) -> None:
+        """Drop a line that was cut off in the middle."""
+        manifest = self.path / "manifest.jsonl"
+        if manifest.exists() and not (data := manifest.read_bytes()).endswith(b"\n"):
+            whole, _, _ = data.rpartition(b"\n")
+            write_whole(manifest, whole + b"\n" if whole else b"")
+
+    def add(self, lines: Sequence[Line]) -> None:
+        """The pictures, then their lines; the settings before the first."""
+        if not (self.path / "run.json").exists():
+            data = json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"
+            write_whole(self.path / "run.json", data.encode())
+        again = False
+        for record, data in lines:
+            path = self.path / record["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+            again |= record["path"] in self.records or record["path"] in self.lost
+            self.lost.pop(record["path"], None)
+            self.records[record["path"]] = record
+        if again:
+            self.tidy()
+        else:
+            with open(self.path / "manifest.jsonl", "ab") as file:
+                file.write(_text([record for record, _ in lines]))
+
+    def tidy(self, key: Callable[[dict[str, Any]], Any] | None = None) -> None:
+        """The manifest with each picture once, and in the order of a key."""
+        records = [*self.records.values(), *self.lost.values()]
+        data = _text(sorted(records, key=key) if key else records)
+        manifest = self.path / "manifest.jsonl"
+        if records and (not manifest.exists() or manifest.read_bytes() != data):
+            write_whole(manifest, data)
 
 
-def write_settings(path: Path, settings: dict[str, Any]) -> None:
-    """`run.json`, once."""
-    if not (path / "run.json").exists():
-        write_whole(path / "run.json", (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+def _text(records: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+def _holder(lock: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return lock.read_text(encoding="utf-8").strip() or "no more is known of it"
+    return "no more is known of it"
 
 
 def _short(value: Any) -> str:
     return text if len(text := repr(value)) <= 80 else text[:77] + "..."
-
-
-def _steps(result: Result) -> list[dict[str, Any]]:
-    return [{"step": step, "caption": c.raw, "negative_prompt": c.used} for step, c in result.on_the_way.items()]
-
-
-class RunFolder:
-    """Where one run's results go.
-
-    Args:
-        path: made where it is not there.
-        settings: everything that makes the pictures what they are, but for the seeds.
-
-    Raises:
-        DNPError: it cannot be written, or holds a run with other settings, or files that are no run's.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, settings
-        claim(path, settings)
-        self.records = read_manifest(path)
-
-    def done(self) -> set[int]:
-        """The seeds whose pictures are all there."""
-        last = "plain" if self.settings["negative"] == "none" else "dnp"
-        seeds = {record["seed"] for record in self.records if record["arm"] == last}
-        lost = {record["seed"] for record in self.records if not (self.path / record["path"]).is_file()}
-        return seeds - lost
-
-    def begun(self, prompt: str, seed: int) -> Result:
-        """What is there of a seed that lacks its last picture: its captioner failed."""
-        result = Result(prompt, seed)
-        made = [record for record in self.records if record["seed"] == seed and record["arm"] != "dnp"]
-        for record, image in pictures(self.path, made, problems=[]):  # what is lost or changed is made again
-            arm = record["arm"]
-            result.images[arm] = image
-            result.evaluations[arm], result.seconds[arm] = record["evaluations"], record["seconds"]
-        return result
-
-    def add(self, results: Iterable[Result]) -> None:
-        """Write the pictures of some results, as far as they got, then their lines; the settings before the first."""
-        write_settings(self.path, self.settings)
-        for result in results:
-            self.records = [record for record in self.records if record["seed"] != result.seed]
-            for arm, image in result.images.items():
-                record = self._record(result, arm)
-                data = png(image, record)
-                write_whole(self.path / record["path"], data)
-                self.records.append(
-                    record
-                    | {"sha256": hashlib.sha256(data).hexdigest(), "seconds": round(result.seconds[arm], 3)}
-                    | {"peak_mib": peak_memory()}
-                )
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
-            write_whole(self.path / "manifest.jsonl", lines.encode())
-
-    def _record(self, result: Result, arm: str) -> dict[str, Any]:
-        s, image = self.settings, result.images[arm]
-        with_negative = arm == "dnp" and result.caption
-        return {
-            "path": f"{result.seed:05d}-{arm}.png",
-            "prompt": result.prompt,
-            "seed": result.seed,
-            "arm": arm,
-            "guidance": s[{"plain": "plain", "dns": "dns", "dnp": "guidance"}[arm]],
-            "negative_prompt": result.caption.used if with_negative and result.caption else "",
-            "caption": result.caption.raw if result.caption and arm != "plain" else "",
-            "captioner": s["captioner"],
-            **({"captions_on_the_way": _steps(result)} if arm == "dnp" and result.on_the_way else {}),
-            "model": s["model"],
-            "sampler": s["sampler"],
-            "schedule": s["schedule"],
-            "steps": s["dns_steps" if arm == "dns" else "steps"],
-            "scale": None if arm == "dns" else s["scale"],  # the formula of DNS has its own
-            "evaluations": result.evaluations[arm],
-            "width": image.width,
-            "height": image.height,
-            "dtype": s["dtype"],
-            **({"model_options": s["model_options"]} if "model_options" in s else {}),
-            "versions": versions(),
-        }
-
-    def write_sheet(self) -> Path:
-        """The contact sheet of the first seeds, made of the files."""
-        first = sorted(self.done())[:_SHEET_ROWS]
-        records = [record for record in self.records if record["seed"] in first]
-        rows: dict[int, list[Cell]] = {}
-        says = {
-            "plain": lambda r: r["prompt"],
-            "dns": lambda r: f"“{r['caption']}”",
-            "dnp": lambda r: f"negative prompt “{r['negative_prompt']}”",
-        }
-        heads = {"plain": "plain guidance", "dns": "diffusion-negative", "dnp": "with the negative prompt"}
-        for record in sorted(records, key=lambda r: (r["seed"], list(says).index(r["arm"]))):
-            with Image.open(self.path / record["path"]) as image:
-                cell = Cell(
-                    image.convert("RGB"),
-                    f"{heads[record['arm']]}, seed {record['seed']}",
-                    says[record["arm"]](record),
-                )
-            rows.setdefault(record["seed"], []).append(cell)
-        path = self.path / "sheet.png"
-        write_whole(path, png(sheet(self.settings["prompt"], list(rows.values()))))
-        return path

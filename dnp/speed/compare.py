@@ -20,6 +20,7 @@ import samplers
 from dnp.errors import DNPError
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling, paint
+from dnp.speed.memory import forget_peak, peak_memory
 from dnp.speed.timing import interleave, ratio
 from guidance import CFG
 
@@ -29,7 +30,6 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
 }
-PROCESS = Path("/proc/self")  # of Linux, which tells a process its peak of memory
 RANDOM = {"sd15": "Stable Diffusion 1.5"}
 
 
@@ -116,25 +116,14 @@ def _watched(run: Callable[[], list[Image.Image]], model: StableDiffusion) -> tu
         nonlocal rows
         rows += len(inputs[0])
 
-    on_gpu = model.device.type == "cuda"
     gc.collect()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(model.device)
-    elif PROCESS.is_dir():
-        (PROCESS / "clear_refs").write_text("5")
+    forget_peak()
     hook = model.unet.register_forward_pre_hook(count)
     try:
         images = run()
     finally:
         hook.remove()
-    if on_gpu:
-        peak = f"{torch.cuda.max_memory_allocated(model.device) / 2**20:.0f}"
-    elif PROCESS.is_dir():
-        line = next(line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM"))
-        peak = f"{int(line.split()[1]) / 2**10:.0f}"
-    else:
-        peak = "?"
-    return images, peak, rows
+    return images, str(peak_memory() or "?"), rows
 
 
 def _pipeline(model: StableDiffusion, sampler: str) -> Pipeline:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from scipy.stats import binom
+from scipy.stats import quantile_test
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Ratio:
 
 def ratio(a: list[float], b: list[float]) -> Ratio:
     r"""Of `a` to `b`, pair by pair."""
-    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
-    out = int(binom.ppf(0.025, len(ratios), 0.5))  # so many on either side are beyond the interval
-    low, high = (ratios[out - 1], ratios[-out]) if out else (0.0, math.inf)
-    return Ratio(median(ratios), low, high)
+    ratios = [x / y for x, y in zip(a, b, strict=True)]
+    ends = quantile_test(ratios, p=0.5).confidence_interval(0.95)
+    low, high = (0.0, math.inf) if math.isnan(ends.low + ends.high) else (ends.low, ends.high)
+    return Ratio(median(ratios), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from matplotlib import pyplot
 
+from eval.report.arms import Series, costs, series
 from eval.report.plots import Point, draw_curves, draw_differences
-from eval.report.results import Results, Series, costs, results, series
+from eval.report.results import Results, results
 
 HERE = Path(__file__).parent
 METRICS = {"both right": "both right", "clip cosine min object": "CLIP cosine, worse thing"}
@@ -30,7 +31,7 @@ def points(found: Results, line: Series, metric: str, difference: bool) -> list[
     """Of each arm of a series its mean, or its difference to plain, with the interval."""
     rows = [(number, found.row(arm, metric)) for number, arm in line]
     if not difference:
-        return [(number, row.mean, row.low, row.high) for number, row in rows]
+        return [(number, row.value.mean, row.value.low, row.value.high) for number, row in rows]
     return [(number, g.difference, g.low, g.high) for number, g in ((n, row.against) for n, row in rows) if g]
 
 
@@ -56,8 +57,9 @@ def forest(rows: list[tuple[str, Results, str]], out: str) -> None:
     """For each metric a panel: the difference of each (name, results, arm) to that run's plain arm."""
     figure, axes = pyplot.subplots(1, len(METRICS), figsize=(5 * len(METRICS), 0.9 + 0.26 * len(rows)), sharey=True)
     for panel, (metric, label) in zip(axes, METRICS.items(), strict=True):
-        gains = [(name, found.row(arm, metric).against) for name, found, arm in rows]
-        draw_differences(panel, [(name, g.difference, g.low, g.high) for name, g in gains])
+        lines = [(name, found, found.row(arm, metric)) for name, found, arm in rows]
+        gains = [(name, row.against, found.kind(row)) for name, found, row in lines]
+        draw_differences(panel, [(name, g.difference, g.low, g.high, kind) for name, g, kind in gains])
         panel.tick_params("y", labelsize=8)
         panel.locator_params("x", nbins=6)
         panel.set_title(f"{label}, difference to plain", fontsize=9)
@@ -109,7 +111,8 @@ def table(found: Results, about: dict) -> None:
         row = found.row(about["name"], metric)
         if row:
             g = row.against
-            cells.append(f"{row.mean:.3f}" + (f" {g.difference:+.3f} [{g.low:+.3f}, {g.high:+.3f}]" if g else ""))
+            ends = g and (g.too_few or f"[{g.low:+.3f}, {g.high:+.3f}]")
+            cells.append(f"{row.value.mean:.3f}" + (f" {g.difference:+.3f} {ends}" if g else ""))
     facts = [about["guidance"], about["negative"], f"s = {about['scale']:g}", f"w = {about['strength']:g}"]
     print(" | ".join([", ".join([*facts, about["dns"], f"{about['dns_sampling']['steps']} DNS steps"]), *cells]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from eval.metrics.judge import Judge
-from eval.metrics.metric import Kind, Values
+from eval.metrics.metric import ADHERENCE, Kind, Values
 from eval.prompts import Prompt
 from eval.world import Scene, parse
 
@@ -44,9 +44,9 @@ class Adherence:
     """
 
     kinds = {
-        "both right": Kind("share"),
-        "neglected": Kind("share", higher_is_better=False),
-        "wrong attribute": Kind("share", higher_is_better=False),
+        "both right": Kind("share", binary=True, question=ADHERENCE),
+        "neglected": Kind("share", higher_is_better=False, binary=True, question=ADHERENCE),
+        "wrong attribute": Kind("share", higher_is_better=False, binary=True, question=ADHERENCE),
     }
 
     def __init__(self, folder: str | Path) -> None:

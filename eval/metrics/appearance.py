@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from eval.metrics.metric import Kind, Values
+from eval.metrics.metric import LOOK, Kind, Values
 from eval.prompts import Prompt
 
 
@@ -18,7 +18,7 @@ class Appearance:
     """
 
     name = "standard deviation of luminance, mean HSV saturation"
-    kinds = {"contrast": Kind("0 to 1", None), "saturation": Kind("0 to 1", None)}
+    kinds = {"contrast": Kind("0 to 1", None, question=LOOK), "saturation": Kind("0 to 1", None, question=LOOK)}
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> Values:
         return {

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eval.metrics.metric import Kind, Values
+from eval.metrics.metric import ADHERENCE, Kind, Values
 from eval.prompts import Prompt
 
 
@@ -101,7 +101,7 @@ class Clip:
 class ClipScore:
     """The raw cosine of picture and prompt, and Hessel's CLIPScore."""
 
-    kinds = {"clip cosine": Kind("cosine"), "clipscore": Kind("CLIPScore")}
+    kinds = {"clip cosine": Kind("cosine", question=ADHERENCE), "clipscore": Kind("CLIPScore", question=ADHERENCE)}
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -122,7 +122,10 @@ class MinObject:
         templates: The 80 of ImageNet by default; ("{}",) for a checkpoint that does not know their words.
     """
 
-    kinds = {"clip cosine full prompt": Kind("cosine"), "clip cosine min object": Kind("cosine")}
+    kinds = {
+        "clip cosine full prompt": Kind("cosine", question=ADHERENCE),
+        "clip cosine min object": Kind("cosine", question=ADHERENCE),
+    }
 
     def __init__(self, clip: Clip, templates: Sequence[str] | None = None) -> None:
         if templates is None:

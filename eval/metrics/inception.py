@@ -18,8 +18,40 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eval.metrics.metric import QUALITY, Kind
+
 Classifier = Callable[[Sequence[Image.Image]], Tensor]
 """Pictures → logits (B, classes)."""
+
+
+class InceptionScore:
+    """The metric: the mean over the splits of an arm's pictures, and the standard deviation between them.
+
+    Args:
+        classifier: Of any kind.
+        name: Of the classifier, which is part of the result's name.
+    """
+
+    kinds = {
+        "inception score": Kind("score", question=QUALITY),
+        "inception score std": Kind("score", None, question=QUALITY),
+    }
+
+    def __init__(self, classifier: Classifier, name: str, splits: int = 10) -> None:
+        self.classifier, self.splits = classifier, splits
+        self.name = f"Inception Score, {splits} splits, {name}"
+
+    def features(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        """The logits (classes,) of each picture."""
+        return list(self.classifier(images))
+
+    def of_set(self, features: Sequence[Tensor]) -> dict[str, float]:
+        """The score of the pictures with these logits.
+
+        Raises:
+            ValueError: fewer pictures than splits.
+        """
+        return dict(zip(self.kinds, inception_score(torch.stack(list(features)), self.splits), strict=True))
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> tuple[float, float]:

@@ -1,12 +1,15 @@
 """Against `transformers serve` with a tiny model, and against what no real server says on demand."""
 
+import gzip
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,7 @@ def test_a_name_is_how_to_ask_for_it(served: str, llava: Path, monkeypatch: pyte
     monkeypatch.setenv("OPENAI_BASE_URL", served + "/")
     assert Endpoint.at(f"openai:{llava}").name == Endpoint.at(given.name).name == given.name
     monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.delenv("DNP_KEY_OVER_HTTP", raising=False)
     assert Endpoint.at("openai:org/m@main").name == "openai:org/m@main@https://api.openai.com/v1"
     assert Endpoint("m", prompt="What is it?").name != Endpoint("m").name
 
@@ -113,21 +117,21 @@ def test_without_a_key(answers, images: list[Image.Image], monkeypatch: pytest.M
     monkeypatch.delenv("OPENAI_API_KEY")
     answers.says["x"] = (401, {})
     assert "wants a key in OPENAI_API_KEY (401)" in refused(Endpoint("m", answers.url("x")), images[:1])
-    with pytest.raises(CaptionError, match="wants a key: set OPENAI_API_KEY"):
+    with pytest.raises(CaptionError, match="needs a key: set OPENAI_API_KEY"):
         Endpoint("gpt-4o")
 
 
 def test_never(answers, images: list[Image.Image]) -> None:
     answers.says["x"] = None
     captioner = Endpoint("m", answers.url("x"), timeout=0.1, retries=1)
-    assert "gave no answer within 0.1 s, after 2 tries: see whether" in refused(captioner, images[:2])
+    assert "gave no answer within 0.1 s, after 2 tries: is it overloaded" in refused(captioner, images[:2])
 
 
 def test_nobody_there(images: list[Image.Image]) -> None:
     with socket.socket() as nobody:  # bound, but does not listen
         nobody.bind(("127.0.0.1", 0))
         captioner = Endpoint("m", f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", retries=0)
-        assert "cannot be reached, after 1 tries: is the server running" in refused(captioner, images[:1])
+        assert "cannot be reached, after 1 try: is the server running" in refused(captioner, images[:1])
 
 
 def test_after_an_error_no_more_is_asked(answers, images: list[Image.Image]) -> None:
@@ -136,10 +140,54 @@ def test_after_an_error_no_more_is_asked(answers, images: list[Image.Image]) -> 
     assert answers.asked["x"] < 40
 
 
-@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"message": None}]}, "<html>", b"<html>", [1]])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"choices": []}, {"choices": [{"message": None}]}, "<html>", b"<html>", [1], b"\xff{}", b"[" * 10**5]
+    + [{"choices": {"0": 1}}, {"choices": [{"message": ["a dog"]}]}, b'{"choices": 1' + b"0" * 5000 + b"}"],
+)
 def test_something_else_than_a_completion(answers, images: list[Image.Image], body: object) -> None:
     answers.says["x"] = (200, body)
-    assert "OpenAI-compatible address" in refused(Endpoint("m", answers.url("x")), images[:1])
+    message = refused(Endpoint("m", answers.url("x"), retries=0), images[:1])
+    assert "answered with something else than a chat completion, after 1 try: is that an OpenAI-comp" in message
+
+
+def test_an_empty_body(answers, images: list[Image.Image]) -> None:
+    answers.says["x"] = (200, b" \n")
+    assert "answered with nothing at all" in refused(Endpoint("m", answers.url("x"), retries=0), images[:1])
+
+
+@pytest.mark.parametrize("bad", [(200, b"<html>"), (200, b""), (503, {}), (408, {})])
+def test_one_bad_answer_is_asked_for_again(answers, images: list[Image.Image], bad: tuple[int, object]) -> None:
+    said = iter([bad])
+    answers.says["x"] = lambda request: next(said, answers.completion({"content": "a dog"}))
+    assert Endpoint("m", answers.url("x"), at_once=1)(images[:1]) == ["a dog"]
+    assert answers.asked["x"] == 2
+
+
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        ([{"type": "text", "text": "a dog"}], "a caption that is no text (list)"),
+        ({"a": 1}, "a caption that is no text (dict)"),
+        (True, "a caption that is no text (bool)"),
+        ("a dog " * 4000, "a caption of 24000 characters"),
+    ],
+)
+def test_a_bad_caption_leaves_the_others(answers, images: list[Image.Image], content: object, why: str) -> None:
+    said = iter([answers.completion({"content": content})])
+    answers.says["x"] = lambda request: next(said, answers.completion({"content": "a dog"}))
+    captioner = Endpoint("m", answers.url("x"), at_once=1)
+    captions = captioner(images[:3])
+    assert captions == ["", "a dog", "a dog"]
+    with pytest.raises(CaptionError) as error:
+        usable(captions[0])
+    assert str(error.value).startswith(f"{captioner.name} gave {why}") and "\n" not in str(error.value)
+
+
+def test_half_a_character_and_the_key_in_a_caption(answers, images: list[Image.Image]) -> None:
+    body = {"choices": [{"message": {"content": f"a \ud800 dog \ud83d\ude00 named {KEY}"}}]}
+    answers.says["x"] = (200, body)  # as json.dumps escapes it
+    assert Endpoint("m", answers.url("x"))(images[:1]) == ["a \ufffd dog \U0001f600 named …"]
 
 
 def test_a_refusal_and_an_empty_answer_are_no_captions(answers, images: list[Image.Image]) -> None:
@@ -151,12 +199,15 @@ def test_a_refusal_and_an_empty_answer_are_no_captions(answers, images: list[Ima
         with pytest.raises(CaptionError, match="take another"):
             usable(raw)
     answers.says["x"] = (400, {"error": {"message": "filtered", "code": "content_filter"}})
-    assert Endpoint("m", answers.url("x"))(images[:1]) == [""]
+    (raw,) = Endpoint("m", answers.url("x"))(images[:1])
+    with pytest.raises(CaptionError, match="was stopped by its content filter"):
+        usable(raw)
 
 
 def test_thinking_without_an_answer(answers, images: list[Image.Image]) -> None:
     answers.says["x"] = answers.completion({"content": ""}, "length")
-    assert "thought through all of its 500 tokens" in refused(Endpoint("m", answers.url("x")), images[:1])
+    with pytest.raises(CaptionError, match="thought through all of its 500 tokens"):
+        usable(Endpoint("m", answers.url("x"))(images[:1])[0])
     answers.says["x"] = answers.completion({"content": "a dog on"}, "length")
     assert Endpoint("m", answers.url("x"))(images[:1]) == ["a dog on"]
 
@@ -177,9 +228,15 @@ def test_a_model_that_takes_no_temperature(answers, images: list[Image.Image]) -
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("127.0.0.1:8000", "no address"),
-        ("http://", "no address"),
-        ("http://host:port/v1", "no address"),
+        ("127.0.0.1:8000", "'127.0.0.1:8000' is not the address of an endpoint"),
+        ("http://", "is not the address"),
+        ("http://host:port/v1", "is not the address"),
+        ("https://ho st/v1", "is not the address"),
+        ("https://höst/v1", "is not the address"),
+        ("ftp://host/v1", "is not the address"),
+        (f"user:{KEY}@host/v1", "leave it out"),
+        (f"https://host/{KEY}/v1", "leave it out"),
+        ("user:some-other-key@host/v1?key=a-third", "'host/v1' is not the address"),
         (f"http://user:{KEY}@host/v1", "a key belongs into the environment"),
         (f"http://host/v1?key={KEY}", "a key belongs into the environment"),
     ],
@@ -190,14 +247,141 @@ def test_an_address_that_is_none(url: str, message: str) -> None:
     assert KEY not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["m@localhost:1/v1", "m@localhost", "m@10.0.0.3/v1", "org/m@main@host:8000", "m@a.b"])
+def test_an_address_without_its_scheme_does_not_go_to_openai(name: str) -> None:
+    with pytest.raises(CaptionError, match="is an address without http:// or https://: write openai:MODEL@http://HOST"):
+        Endpoint.at(f"openai:{name}")
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.3:8000/v1", "HTTP://example.com/v1", "http://localhost.example.com/v1"])
+def test_a_key_does_not_travel_unencrypted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DNP_KEY_OVER_HTTP", raising=False)
+    with pytest.raises(CaptionError, match="unencrypted: use an address with https://, unset the key") as error:
+        Endpoint("m", url)
+    assert KEY not in str(error.value)
+    assert Endpoint("m", url, key_over_http=True).url == url
+    monkeypatch.setenv("DNP_KEY_OVER_HTTP", "1")
+    assert Endpoint("m", url).url == url
+    monkeypatch.delenv("DNP_KEY_OVER_HTTP")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert Endpoint("m", url).url == url  # without a key nothing can be read on the way
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.8.0.1"])
+def test_on_this_machine_nothing_travels(host: str) -> None:
+    assert Endpoint("m", f"http://{host}:8000/v1").url == f"http://{host}:8000/v1"
+
+
+@pytest.mark.parametrize("key", ["a key", "sk-\nHost: elsewhere", "schlüssel"])
+def test_what_is_no_key_is_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(CaptionError, match="OPENAI_API_KEY holds characters that no key has") as error:
+        Endpoint("m")
+    assert key not in str(error.value)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")  # as from a file
+    assert Endpoint("m")._key == KEY
+
+
+# --- a hostile server
+
+
+@pytest.fixture
+def hostile() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """A function that speaks → the address of a server that reads a request and lets it speak."""
+    servers, threads, heard = [], [], []
+
+    def start(speak: Callable[[socket.socket], None]) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:  # closed: the test is over
+                    return
+                with connection:
+                    connection.settimeout(5)
+                    try:
+                        heard.append(connection.recv(2**16))
+                        speak(connection)
+                    except OSError:  # whoever asked is gone
+                        pass
+
+        threads.append(threading.Thread(target=serve, daemon=True))
+        threads[-1].start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+    start.heard = heard  # type: ignore[attr-defined]
+    yield start
+    for server in servers:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def drip(connection: socket.socket, start: bytes, piece: bytes) -> None:
+    connection.sendall(start)
+    for _ in range(100):
+        connection.sendall(piece)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "start, piece",
+    [(HEAD + b"\r\n", b" "), (HEAD, b"X: y\r\n"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (b"HTTP/1.1 2", b"0")],
+    ids=["body", "headers", "interim answers", "status"],
+)
+def test_a_slow_drip(hostile, images: list[Image.Image], start: bytes, piece: bytes) -> None:
+    captioner = Endpoint("m", hostile(lambda connection: drip(connection, start, piece)), timeout=0.3, retries=0)
+    begin = time.monotonic()
+    assert "gave no answer within 0.3 s, after 1 try" in refused(captioner, images[:1])
+    assert time.monotonic() - begin < 1.5
+
+
+def flood(connection: socket.socket, head: bytes, piece: bytes) -> None:
+    connection.sendall(head + b"\r\n")
+    while True:
+        connection.sendall(piece)
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 No", b"400 Bad"])
+def test_an_answer_without_end(hostile, images: list[Image.Image], status: bytes) -> None:
+    url = hostile(lambda connection: flood(connection, b"HTTP/1.1 " + status + b"\r\n", b"x" * 2**16))
+    assert "gave an answer that is longer than 1048576 bytes" in refused(Endpoint("m", url, retries=0), images[:1])
+
+
+def test_zipped(hostile, images: list[Image.Image]) -> None:
+    def answer(data: bytes) -> Callable[[socket.socket], None]:
+        return lambda connection: connection.sendall(HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(data))
+
+    good = json.dumps({"choices": [{"message": {"content": "a dog"}}]}).encode()
+    assert Endpoint("m", hostile(answer(good)), retries=0)(images[:1]) == ["a dog"]
+    bomb = hostile(answer(bytes(50 * 2**20)))  # 50 MiB of zeros in 50 KB
+    assert "gave an answer that is longer than 1048576 bytes" in refused(Endpoint("m", bomb, retries=0), images[:1])
+    for packed, why in ((b"gzip", "is damaged"), (b"br", "is packed as 'br', which was not asked for")):
+        url = hostile(lambda c, packed=packed: c.sendall(HEAD + b"Content-Encoding: " + packed + b"\r\n\r\nxxxx"))
+        assert f"gave an answer that {why}" in refused(Endpoint("m", url, retries=0), images[:1])
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH\r\n", HEAD + b"X" * 70000, HEAD + b"A: b\r\n" * 200])
+def test_what_is_no_http(hostile, images: list[Image.Image], said: bytes) -> None:
+    url = hostile(lambda connection: connection.sendall(said))
+    assert "cannot be reached, after 1 try" in refused(Endpoint("m", url, retries=0), images[:1])
+
+
+def test_a_redirect_does_not_get_the_key(hostile, images: list[Image.Image]) -> None:
+    elsewhere = hostile(lambda connection: connection.sendall(HEAD + b"\r\n{}"))
+    moved = f"HTTP/1.1 307 Moved\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n".encode()
+    message = refused(Endpoint("m", hostile(lambda connection: connection.sendall(moved))), images[:1])
+    assert "sends on to another address (307), which is not followed" in message
+    assert len(hostile.heard) == 1 and KEY.encode() in hostile.heard[0]
+
+
 def test_nothing_to_do() -> None:
     with pytest.raises(CaptionError, match="which model"):
         Endpoint.at("openai:")
     with pytest.raises(CaptionError, match="at_once=0"):
         Endpoint("m", at_once=0)
-
-
-def test_without_the_package() -> None:
-    code = "import sys; sys.modules['openai'] = None; import captioning; captioning.Endpoint('m')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "needs the package openai: pip install 'dnp[openai]'" in done.stderr.splitlines()[-1]

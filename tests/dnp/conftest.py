@@ -174,3 +174,54 @@ def pipeline_of(checkpoint):
         return found
 
     return pipeline_of
+
+
+def t5_tokenizer():
+    """One that reads letters."""
+    from transformers import T5Tokenizer
+
+    letters = [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    return T5Tokenizer([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters], extra_ids=0)
+
+
+def tiny_flow(kind):
+    """A Stable Diffusion 3 or a Flux with random weights, as its pipeline of diffusers."""
+    import diffusers
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed({"SD3": 4, "Flux": 5}[kind])
+    levels = ["DownEncoderBlock2D"] * 2, ["UpDecoderBlock2D"] * 2
+    autoencoder = AutoencoderKL(3, 3, *levels, block_out_channels=(32, 32), latent_channels=4, shift_factor=0.06).eval()
+    t5 = T5EncoderModel(T5Config(vocab_size=32, d_model=64, d_kv=32, d_ff=64, num_layers=1, num_heads=2)).eval()
+    common = {"num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2}
+    parts = {"vae": autoencoder, "tokenizer": tokenizer()}
+    if kind == "Flux":
+        common |= {"in_channels": 16, "joint_attention_dim": 64, "pooled_projection_dim": 64}
+        network = diffusers.FluxTransformer2DModel(
+            **common, patch_size=1, num_single_layers=1, axes_dims_rope=(4, 4, 8), guidance_embeds=True
+        )
+        parts |= {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)}
+        parts |= {"text_encoder": text_encoder(CLIPTextModel, 64), "text_encoder_2": t5, "tokenizer_2": t5_tokenizer()}
+    else:
+        common |= {"sample_size": 8, "in_channels": 4, "out_channels": 4, "pos_embed_max_size": 16}
+        network = diffusers.SD3Transformer2DModel(
+            **common, caption_projection_dim=32, joint_attention_dim=64, pooled_projection_dim=64
+        )
+        parts |= {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)}
+        parts |= {"text_encoder_3": t5, "tokenizer_3": t5_tokenizer(), "tokenizer_2": tokenizer("!")}
+        clips = [text_encoder(CLIPTextModelWithProjection, 32, num_attention_heads=1) for _ in range(2)]
+        parts |= {"text_encoder": clips[0], "text_encoder_2": clips[1]}
+    for weight in network.parameters():  # modulations start at zero, which would leave nothing to compare
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+    pipeline = (diffusers.FluxPipeline if kind == "Flux" else diffusers.StableDiffusion3Pipeline)(
+        **parts, transformer=network.eval()
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def flow_pipeline():
+    """ "SD3" or "Flux" → a tiny pipeline of it, made once."""
+    return cache(tiny_flow)

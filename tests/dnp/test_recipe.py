@@ -207,9 +207,9 @@ def test_nan_names_the_prediction(embedded):
     [
         ("", 0, "the prompt is empty"),
         (["a star", " "], [0, 1], "the prompt is empty"),
-        (["a star", "a cross"], [0], "2 prompts and 1 seeds: give one seed for each prompt"),
-        (["a star", "a cross"], 0, "2 prompts and 1 seeds"),
-        ("a star", [0, 1], "one prompt takes one seed"),
+        (["a star", "a cross"], [0], "2 prompts and 1 seed: give lists of the same length"),
+        (["a star", "a cross"], 0, "2 prompts and 1 seed: "),
+        ("a star", [0, 1], "1 prompt and 2 seeds: "),
     ],
 )
 def test_prompts_and_seeds_that_do_not_fit(embedded, prompt, seed, message):
@@ -236,3 +236,30 @@ def test_unknown_names(name):
 
 def test_the_embedded_model_is_where_it_is_said_to_be(embedded):
     assert embedded.name == "embedded" and embedded.folder == EMBEDDED
+
+
+def test_guidances_may_be_texts(embedded):
+    written = recipe(embedded, Fixed("a star"), guidance="u + 3*(p - n)", dns="DNS(2)", plain="CFG(2)")
+    assert (written.guidance, written.dns, written.plain) == (NegPrompt(3, evaluations=3), DNS(2), CFG(2))
+    with pytest.raises(GuidanceError, match="cannot read 'u . p'"):
+        recipe(embedded, None, plain="u + p")
+
+
+def test_one_text_and_one_seed_may_stand_alone(embedded):
+    walk = Sampling("euler", steps=1)
+    (alone,), _ = paint(embedded, "CFG(3)", {"prompt": "a star"}, np.int64(4), walk)
+    (listed,), _ = paint(embedded, CFG(3), {"prompt": ["a star"]}, [4], walk)
+    assert same(alone, listed)
+    both, _ = paint(embedded, "CFG(3)", {"prompt": "a star"}, [4, 5], walk)
+    assert len(both) == 2 and not same(*both)
+
+
+def test_a_captioner_that_is_a_text(embedded):
+    with pytest.raises(DNPError, match="the captioner 'a star' is a text: give captioning.Transformers"):
+        DNP(embedded, "a star")
+
+
+@pytest.mark.parametrize("steps", [0, 1_000_000])
+def test_steps_that_nobody_means(steps):
+    with pytest.raises(DNPError, match="give one from 1 to 10,000"):
+        Sampling(steps=steps)

@@ -10,6 +10,7 @@ import transformers
 from PIL import Image
 
 from dnp.models.locate import EMBEDDED
+from eval.metrics.registry import METRICS
 from eval.scores import read_scores
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
@@ -48,3 +49,8 @@ def test_the_commands_exist():
 
     for name in re.findall(r"^    dnp (\w+)", PAGE, re.M):
         assert name in main.commands
+
+
+def test_the_table_of_metrics_is_the_registry():
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", PAGE, re.M)
+    assert rows[1:] == [(name, entry.says) for name, entry in METRICS.items()]

@@ -93,9 +93,7 @@ def test_with_fresh_noise_every_sampler_reaches_the_exact_distribution(gaussian,
 @pytest.mark.parametrize("name", [name for name in samplers.SAMPLERS if name not in ("dpm_fast", "dpm_adaptive")])
 def test_one_step_is_the_denoiser_s_prediction(gaussian, name):
     noise = samplers.noise(SHAPE, SEEDS)
-    ours = samplers.sample(
-        gaussian, noise, torch.tensor([8.0, 0.0]), sampler=name, seeds=SEEDS, hook=lambda step: None
-    )
+    ours = samplers.sample(gaussian, noise, torch.tensor([8.0, 0.0]), sampler=name, seeds=SEEDS, hook=lambda step: None)
     expected = gaussian(noise * 65**0.5, torch.full([2], 8.0))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,1 @@
+"""A guidance as text inside other tools: diffusers, ComfyUI and Forge. See docs/plugins.md."""
