@@ -46,18 +46,20 @@ class Budget:
 
     pictures: int = 32_000
     latents: int = 20_000
-    again: int = 6000
+    again: int = 4000
     crops: int = 2000
     whole: int = 550
-    decoder: int = 700
+    decoder: int = 400
     judge: int = 2000
-    judge_again: int = 600
-    captioner: int = 2000
-    clip: int = 800
+    judge_again: int = 500
+    judge2: int = 1300
+    judge2_again: int = 400
+    captioner: int = 1800
+    clip: int = 600
     clean: int = 2600
     noisy: int = 0
-    wrong: float = 0.15
-    prompts: int = 20
+    mismatched: float = 0.0
+    prompts: int = 12
     choices: int = 2
     benchmark: int | None = None
     seeds: int = 4
@@ -74,6 +76,8 @@ SMOKE = Budget(
     decoder=2,
     judge=3,
     judge_again=2,
+    judge2=3,
+    judge2_again=2,
     captioner=3,
     clip=2,
     clean=4,
@@ -147,20 +151,18 @@ class Training:
                 partial_file.replace(path)
         return Pictures(np.load(path), drawn.layouts[: self.budget.again])
 
-    def _judge(self, name: str, architecture: str, seed: int) -> Judge:
+    def _judge(self, name: str, architecture: str, seed: int, steps: int, further: int) -> Judge:
         torch.manual_seed(seed)
-        drawn = judge.train(self.pictures, self.budget.judge, self.work, f"{name}-drawn", architecture)
-        return judge.train(
-            self.pictures, self.budget.judge_again, self.work, name, again=self.again, start=drawn, lr=1e-3
-        )
+        drawn = judge.train(self.pictures, steps, self.work, f"{name}-drawn", architecture)
+        return judge.train(self.pictures, further, self.work, name, again=self.again, start=drawn, lr=1e-3)
 
     @cached_property
     def judge(self) -> Judge:
-        return self._judge("judge", "residual", 1)
+        return self._judge("judge", "residual", 1, self.budget.judge, self.budget.judge_again)
 
     @cached_property
     def judge2(self) -> Judge:
-        return self._judge("judge2", "convnext", 2)
+        return self._judge("judge2", "convnext", 2, self.budget.judge2, self.budget.judge2_again)
 
     @cached_property
     def captioner(self) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
@@ -180,7 +182,7 @@ class Training:
         if self.budget.clean:
             parts = make(steps=self.budget.clean, name="clean", start=parts)
         if self.budget.noisy:
-            parts = make(steps=self.budget.noisy, name="noisy", start=parts, mismatched=self.budget.wrong, lr=3e-4)
+            parts = make(steps=self.budget.noisy, name="noisy", start=parts, mismatched=self.budget.mismatched, lr=3e-4)
         assert parts is not None
         return parts
 
@@ -188,7 +190,7 @@ class Training:
         """Steps of the diffusion model, and the share of wrong captions in them."""
         stages = [
             {"steps": self.budget.clean, "wrong": 0.0},
-            {"steps": self.budget.noisy, "wrong": self.budget.wrong},
+            {"steps": self.budget.noisy, "wrong": self.budget.mismatched},
         ]
         return card.history(self.start) + [stage for stage in stages if stage["steps"]]
 
@@ -216,7 +218,7 @@ class Training:
 )
 @click.option("--clean", type=click.IntRange(0), help="Steps of the diffusion model with right captions.")
 @click.option("--noisy", type=click.IntRange(0), help="Steps after these in which some captions are wrong.")
-@click.option("--wrong", type=click.FloatRange(0, 1), help="The share of those that are: 0.15 unless given.")
+@click.option("--mismatched", type=click.FloatRange(0, 1), help="The share of those that are wrong.")
 @click.option("--smoke", is_flag=True, help="A few steps of everything, in about a minute, without a network.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Train these parts only, and write no model.")
 def main(
@@ -225,7 +227,7 @@ def main(
     start: Path | None,
     clean: int | None,
     noisy: int | None,
-    wrong: float | None,
+    mismatched: float | None,
     smoke: bool,
     only: tuple[str, ...],
 ) -> None:
@@ -233,7 +235,7 @@ def main(
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
     budget = SMOKE if smoke else Budget()
-    given = {"clean": clean, "noisy": noisy, "wrong": wrong}
+    given = {"clean": clean, "noisy": noisy, "mismatched": mismatched}
     budget = replace(budget, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     training = Training(work, budget, smoke, start)
     if start and set(only) - {"diffusion"}:

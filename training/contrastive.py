@@ -35,7 +35,7 @@ def _config(tokenizer: CLIPTokenizer) -> dict[str, object]:
 
 
 def train(
-    pictures: Pictures, tokenizer: CLIPTokenizer, steps: int, work: Path, again: Pictures | None = None, batch: int = 96
+    pictures: Pictures, tokenizer: CLIPTokenizer, steps: int, work: Path, again: Pictures | None = None, batch: int = 64
 ) -> open_clip.CLIP:
     """Train with CLIP's symmetric contrastive loss (Radford et al. 2021, https://arxiv.org/abs/2103.00020); a third of
     the captions name one of two things only, since the minimum over objects asks for each of them alone."""
