@@ -41,7 +41,7 @@ from training.loop import in_turn
 @dataclass(frozen=True)
 class Budget:
     """Pictures drawn, and how many of them the diffusion model and (after the autoencoder) the others see; optimiser
-    steps of each part; the share of wrong captions in the noisy steps; prompts (of a category) and seeds of the
+    steps of each part; the share of wrong captions in the second cycle; prompts (of a category) and seeds of the
     measurements."""
 
     pictures: int = 32_000
@@ -57,7 +57,7 @@ class Budget:
     captioner: int = 1800
     clip: int = 600
     clean: int = 2600
-    noisy: int = 0
+    noisy: int = 780
     mismatched: float = 0.0
     prompts: int = 12
     choices: int = 2
@@ -182,7 +182,10 @@ class Training:
         if self.budget.clean:
             parts = make(steps=self.budget.clean, name="clean", start=parts)
         if self.budget.noisy:
-            parts = make(steps=self.budget.noisy, name="noisy", start=parts, mismatched=self.budget.mismatched, lr=3e-4)
+            wrong = self.budget.mismatched
+            parts = make(
+                steps=self.budget.noisy, name="further", start=parts, mismatched=wrong, lr=7e-4, first=self.budget.clean
+            )
         assert parts is not None
         return parts
 
@@ -216,9 +219,11 @@ class Training:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Train the U-Net and the text encoder of this finished model further; its other parts stay as they are.",
 )
-@click.option("--clean", type=click.IntRange(0), help="Steps of the diffusion model with right captions.")
-@click.option("--noisy", type=click.IntRange(0), help="Steps after these in which some captions are wrong.")
-@click.option("--mismatched", type=click.FloatRange(0, 1), help="The share of those that are wrong.")
+@click.option(
+    "--clean", type=click.IntRange(0), help="Steps of the diffusion model with right captions, in a first cycle."
+)
+@click.option("--noisy", type=click.IntRange(0), help="Steps of a second cycle after these.")
+@click.option("--mismatched", type=click.FloatRange(0, 1), help="The share of wrong captions in the second cycle.")
 @click.option("--smoke", is_flag=True, help="A few steps of everything, in about a minute, without a network.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Train these parts only, and write no model.")
 def main(

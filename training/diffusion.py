@@ -136,6 +136,7 @@ def train(
     start: nn.ModuleDict | None = None,
     mismatched: float = 0.0,
     lr: float = 1e-3,
+    first: int = 0,
     batch: int = 32,
     dropout: float = 0.1,
 ) -> nn.ModuleDict:
@@ -189,5 +190,5 @@ def train(
         ]
         save_image(torch.cat(rows), work / f"{name}-{step:06d}.png", nrow=len(_LOOK_AT))
 
-    fit(name, parts, loss, steps, work, lr=lr, beta2=0.99, ema=0.998, look=look)
+    fit(name, parts, loss, steps, work, lr=lr, beta2=0.99, ema=0.998, first=first, look=look)
     return parts

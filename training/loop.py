@@ -39,6 +39,7 @@ def fit(
     lr: float = 1e-3,
     beta2: float = 0.999,
     ema: float = 0.999,
+    first: int = 0,
     every: int | None = None,
     look: Callable[[int], None] | None = None,
 ) -> None:
@@ -52,6 +53,7 @@ def fit(
     Args:
         name: names the checkpoint, the log and the progress bar.
         loss: (generator, draw) → scalar loss of a batch; `draw` numbers the batches, over all processes.
+        first: number of the first draw: a second cycle sees other batches than the first.
         look: called with the step every 500 steps and at the end, the averaged weights in the module (sample grids).
     """
     every = every or max(1, min(250, steps // 2))
@@ -86,7 +88,7 @@ def fit(
     module.train()
     bar = tqdm(range(start, steps), name, total=steps, initial=start, mininterval=2, disable=rank > 0)
     for step in bar:
-        draw = step * world + rank
+        draw = first + step * world + rank
         value = loss(torch.Generator().manual_seed(draw), draw)
         if not torch.isfinite(value):
             raise FloatingPointError(f"{name}: the loss is {value.item()} at step {step}; lower the learning rate")

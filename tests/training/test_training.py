@@ -179,14 +179,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole), check=True, capture_output=True, timeout=240)
     process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = random.Random().choice([killed / "clean.pt", killed / "clean.safetensors", killed / "noisy.pt"])
+    until = random.Random().choice([killed / "clean.pt", killed / "clean.safetensors", killed / "further.pt"])
     deadline = time.time() + 240
     while not until.exists() and process.poll() is None and time.time() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     subprocess.run(command(killed), check=True, capture_output=True, timeout=240)
-    for name in ("autoencoder", "clean", "noisy"):
+    for name in ("autoencoder", "clean", "further"):
         a, b = (load_file(folder / f"{name}.safetensors") for folder in (whole, killed))
         assert all(torch.equal(a[key], b[key]) for key in a), (name, until.name)
 
