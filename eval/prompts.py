@@ -1,4 +1,4 @@
-r"""Prompt sets: Attend-and-Excite's, people and hands, the drawn world's, and a text file of one's own.
+r"""Prompt sets: Attend-and-Excite's, people and hands, variations to choose settings on, and a text file of one's own.
 
 References:
     Attend-and-Excite: Attention-Based Semantic Guidance for Text-to-Image Diffusion Models, Chefer et al., 2023,
@@ -10,22 +10,15 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from itertools import combinations, permutations
 from pathlib import Path
 
-from eval.world import COLOURS, SHAPES, Scene, Thing, describe
-
-ANIMALS = "cat dog bird bear lion horse elephant monkey frog turtle rabbit mouse".split()
-OBJECTS = "backpack glasses crown suitcase chair balloon bow car bowl bench clock apple".split()
-OBJECT_COLOURS = "red orange yellow green blue purple pink brown gray black white".split()
-_HELD_OUT_FROM = 50  # of the draw's order: what the paper's 50 of each category leave
-WORN = ("glasses", "crown", "bow")
+from eval.world import COLOURS, SCENES, Scene, Thing, describe, parse
 
 PROMPT_SETS = {
-    "attend-and-excite": "276 prompts of two animals, an animal and an object, two objects; colours drawn by us",
+    "attend-and-excite": "the 276 published prompts of two animals, an animal and an object, two objects",
     "humans": "45 prompts of people, our own: the paper's are not published",
     "hands": "25 prompts of hands, our own: the paper's are not published",
-    "world": "the drawn world's, in the three forms of Attend-and-Excite; for the embedded model",
+    "world": "the same words at a place or in other colours; for choosing settings on the embedded model",
 }
 
 
@@ -42,50 +35,36 @@ def prompt_set(name: str, per_category: int | None = None, held_out: bool = Fals
     """A set by its name (one of `PROMPT_SETS`), or from a text file with a prompt in each line.
 
     Args:
-        per_category: So many of each category, drawn by a generator seeded with "NAME/CATEGORY"; the paper draws 50 of
-            each of Attend-and-Excite's. All of them by default, but 50 of the drawn world's, which has thousands.
-        held_out: Of those that the draw leaves out, as many again: to choose settings on.
+        per_category: So many of each category (all by default), drawn by a generator seeded with "NAME/CATEGORY"; the
+            paper draws 50 of each of Attend-and-Excite's.
+        held_out: Prompts to choose settings on, which are in no evaluation: those of `world`, for Attend-and-Excite's.
 
     Raises:
-        ValueError: no such set or file, an empty one, or nothing is left to hold out.
+        ValueError: no such set or file, an empty one, or nothing is held out.
     """
-    if name == "world":
-        per_category = per_category or 50
+    if held_out and name not in ("world", "attend-and-excite"):
+        raise ValueError(f"the prompt set {name!r} holds no prompts out to choose on: give the scales with --scale")
+    if held_out:
+        name = "world"
     groups: dict[str, list[Prompt]] = {}
     for prompt in _SETS[name]() if name in _SETS else _from_file(name):
         groups.setdefault(prompt.category, []).append(prompt)
     found = []
     for category, prompts in groups.items():
-        if name == "world":  # its even and its odd places never meet, whatever the counts
-            found += prompts[int(held_out) :: 2][:per_category]
-            continue
         order = list(range(len(prompts)))
         random.Random(f"{name}/{category}").shuffle(order)
-        drawn = (order[_HELD_OUT_FROM:] if held_out else order)[:per_category]
-        found += [prompts[place] for place in sorted(drawn)]
-    if held_out and name not in ("world", "attend-and-excite"):
-        raise ValueError(f"the prompt set {name!r} holds no prompts out to choose on: give the scales with --scale")
+        found += [prompts[place] for place in sorted(order[:per_category])]
     return found
 
 
+_CATEGORIES = {"animals": "animal-animal", "animals_objects": "animal-object", "objects": "object-object"}
+
+
 def attend_and_excite() -> list[Prompt]:
-    """66 animal-animal, 144 animal-object and 66 object-object prompts; articles are "a" throughout, as theirs are."""
-    colour = random.Random(0)
-    prompts = [_pair("animal-animal", f"a {a}", f"a {b}") for a, b in combinations(ANIMALS, 2)]
-    for animal in ANIMALS:
-        for thing in OBJECTS:
-            if thing in WORN:
-                prompts.append(_pair("animal-object", f"a {animal}", f"a {thing}", "with"))
-            else:
-                prompts.append(_pair("animal-object", f"a {animal}", f"a {colour.choice(OBJECT_COLOURS)} {thing}"))
-    for a, b in combinations(OBJECTS, 2):
-        first, second = colour.sample(OBJECT_COLOURS, 2)
-        prompts.append(_pair("object-object", f"a {first} {a}", f"a {second} {b}"))
-    return prompts
-
-
-def _pair(category: str, first: str, second: str, word: str = "and") -> Prompt:
-    return Prompt(f"{first} {word} {second}", (first, second), category)
+    """66 animal-animal, 144 animal-object and 66 object-object prompts, to the letter: the article is always "a"."""
+    lines = Path(__file__).with_name("attend_and_excite.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    return [Prompt(text, entities(text), _CATEGORIES[category]) for category, text in rows]
 
 
 def entities(text: str) -> tuple[str, ...]:
@@ -96,32 +75,20 @@ def entities(text: str) -> tuple[str, ...]:
     return (text,)
 
 
-def world_prompts(count: int = 50, held_out: bool = False) -> list[str]:
-    """Prompts of two coloured things of the drawn world ("a red circle and a blue square"), in a fixed random order.
-
-    The held-out prompts, on which settings may be chosen, and the evaluation's have none in common: they are the
-    even and the odd places of one order of all 2,700.
-    """
-    return [p.text for p in prompt_set("world", count, held_out) if p.category == "coloured-coloured"]
-
-
 def _world() -> list[Prompt]:
-    return _world_pairs(False, False) + _world_pairs(False, True) + _world_pairs(True, True)
-
-
-def _world_pairs(first: bool, second: bool) -> list[Prompt]:
-    """All pairs of two shapes, the first and the second of them coloured or not, in a fixed random order."""
-    category = "-".join("coloured" if coloured else "shape" for coloured in (first, second))
-    every = [
-        (Thing(a, x), Thing(b, y))
-        for a, b in permutations(SHAPES, 2)
-        for x, y in (permutations(COLOURS, 2) if first else [(None, y) for y in (COLOURS if second else [None])])
-    ]
-    random.Random(0).shuffle(every)
-    return [
-        Prompt(describe(Scene(things)), tuple(describe(Scene((thing,))) for thing in things), category)
-        for things in every
-    ]
+    """A variation of each of Attend-and-Excite's prompts: things in other colours, at a place if there is no colour to
+    change and every other time else. None of them is a prompt of Attend-and-Excite."""
+    found = []
+    for prompt in attend_and_excite():
+        rng = random.Random(prompt.text)
+        scene = parse(prompt.text)
+        things = tuple(
+            Thing(t.noun, rng.choice([c for c in COLOURS if c != t.colour]) if t.colour else None) for t in scene.things
+        )
+        place = rng.choice(list(SCENES)) if things == scene.things or rng.random() < 0.5 else None
+        text = describe(Scene(things, place, scene.worn))
+        found.append(Prompt(text, entities(describe(Scene(things, None, scene.worn))), prompt.category))
+    return found
 
 
 def _from_file(name: str) -> list[Prompt]:

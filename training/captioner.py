@@ -16,13 +16,14 @@ from transformers import (
     BlipProcessor,
 )
 
-from eval.world import COLOURS, SHAPES, WORDS, Scene, describe
+from eval.metrics.judge import CELLS
+from eval.world import COLOURS, NOUNS, WORDS, describe
 from training.data import Pictures
-from training.judge import disturb, targets
+from training.judge import disturb, mixed, targets
 from training.loop import fit
 from training.render import SIZE
 
-_PATCH, _LENGTH = 8, 24
+_PATCH, _LENGTH = SIZE // CELLS, 24
 
 
 def _processor() -> BlipProcessor:
@@ -70,44 +71,35 @@ def build() -> tuple[BlipForConditionalGeneration, BlipProcessor]:
 
 
 def train(
-    pictures: Pictures, steps: int, work: Path, batch: int = 32
+    pictures: Pictures, steps: int, work: Path, again: Pictures | None = None, batch: int = 32
 ) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
-    """Train to say everything that a picture shows, things from left to right.
+    """Train to say everything that a picture shows, things from left to right; half of the pictures as the autoencoder
+    gives them back, if `again` holds those.
 
     Beside the caption, a linear head tells at each patch what stands there: without it a transformer this small
-    takes far longer to find the shapes. The head is thrown away.
+    takes far longer to find the things. The head is thrown away.
     """
     model, processor = build()
-    head = nn.Linear(128, len(SHAPES) + len(COLOURS))
-    cells = SIZE // _PATCH
+    head = nn.Linear(128, len(NOUNS) + len(COLOURS))
+    count = len((again or pictures).layouts)
 
     def loss(rng: torch.Generator, step: int) -> Tensor:
-        index = torch.randint(len(pictures.layouts), (batch,), generator=rng)
-        flip = torch.rand(batch, generator=rng) < 0.5
+        index = torch.randint(count, (batch,), generator=rng)
         layouts = [pictures.layouts[i] for i in index.tolist()]
-        captions = [
-            describe(_mirrored(layout.scene) if mirrored else layout.scene)
-            for layout, mirrored in zip(layouts, flip.tolist(), strict=True)
-        ]
-        tokens = processor.tokenizer(captions, padding=True, return_tensors="pt")
+        tokens = processor.tokenizer([describe(layout.scene) for layout in layouts], padding=True, return_tensors="pt")
         labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
-        seen = model.vision_model(disturb(pictures.batch(index, flip), rng)).last_hidden_state
+        seen = model.vision_model(disturb(mixed(pictures, again, index, rng), rng)).last_hidden_state
         said = model.text_decoder(
             input_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
             encoder_hidden_states=seen,
             labels=labels,
         ).loss.mean()
-        heat, colour, _ = targets(layouts, flip, cells)
-        maps = head(seen[:, 1:]).transpose(1, 2).unflatten(2, (cells, cells))
-        there = F.binary_cross_entropy_with_logits(maps[:, : len(SHAPES)], (heat > 0.5).float()) * len(SHAPES)
-        return said + there + 0.5 * F.cross_entropy(maps[:, len(SHAPES) :], colour)
+        nouns, colours, _, _ = targets(layouts)
+        maps = head(seen[:, 1:]).transpose(1, 2).unflatten(2, (CELLS, CELLS))
+        there = F.binary_cross_entropy_with_logits(maps[:, : len(NOUNS)], nouns.clamp(min=0), reduction="none")
+        there = torch.where(nouns < 0, 0.0, there) * torch.where(nouns > 0, 4.0, 1.0)
+        return 2 * said + there.sum() / batch + 0.5 * F.cross_entropy(maps[:, len(NOUNS) :], colours)
 
-    both = nn.ModuleDict({"model": model, "head": head})
-    for cycle in (1, 2):  # shapes come late: a second, longer cycle of the learning rate finds them
-        fit(f"captioner-{cycle}", both, loss, cycle * steps // 3, work, lr=1e-3)
+    fit("captioner", nn.ModuleDict({"model": model, "head": head}), loss, steps, work, lr=1e-3, ema=0.998)
     return model, processor
-
-
-def _mirrored(scene: Scene) -> Scene:
-    return Scene(scene.things[::-1], scene.colour, scene.pattern)

@@ -1,4 +1,4 @@
-"""Chooses the embedded model's defaults by measurement, on prompts that are in no evaluation.
+"""Chooses the embedded model's defaults by measurement, by the first judge, on prompts that are in no evaluation.
 
 In this order, each step with what the ones before it chose: the plain scale at which most prompts come out right; the
 strongest DNS whose pictures the captioner still reads about as well as at any scale (beyond that they are blobs, and a
@@ -20,29 +20,29 @@ from captioning import Transformers
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
 from eval.metrics.judge import Judge
-from eval.prompts import world_prompts
+from eval.prompts import prompt_set
 from eval.statistics import Factors, gain
 from eval.world import WORDS
 from guidance import CFG, DNS, Guidance, NegPrompt
-from training.measure import Verdict, adherence, agrees, share
+from training.measure import SAMPLING, agrees, pictures_of, share, verdicts
 
 SCALES = (1.0, 3.0, 5.0, 7.5, 10.0)
 DNS_SCALES = (1.0, 3.0, 5.0, 7.5)
 STRENGTHS = (0.5, 1.0, 2.0)
-DNS_STEPS = (12, 8, 6, 4)
-SAMPLING: dict[str, Any] = {"sampler": "dpmpp_2m", "schedule": "karras", "steps": 16}
-UNIVERSAL = "a plain gray background"
+DNS_STEPS = (8, 6)
+UNIVERSAL = "on a gray background"
 
 
 def settings(**chosen: Any) -> dict[str, Any]:
     """The contents of `dnp.json`."""
     return {
+        "world": "benchmark",
         "scale": 3.0,
         "strength": 1.0,
         "guidance": "NegPrompt(s, strength=w)",
         "dns": "DNS(1)",
         **SAMPLING,
-        "dns_steps": 16,
+        "dns_steps": SAMPLING["steps"],
         "captioner": "captioner",
         "universal": UNIVERSAL,
         "words": list(WORDS),
@@ -54,35 +54,36 @@ def save(folder: Path, values: dict[str, Any]) -> None:
     (folder / "dnp.json").write_text(json.dumps(values, indent=2) + "\n")
 
 
-def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
-    """Measure on the model in `folder`, write its `dnp.json`, and return the measurements."""
+def choose(folder: Path, prompts: int = 20, seeds: int = 2) -> dict[str, Any]:
+    """Measure on the model in `folder` (so many prompts of each category), write its `dnp.json`, and return the
+    measurements."""
     save(folder, settings())
     model, judge = StableDiffusion(str(folder)), Judge(folder / "judge")
     captioner = Transformers(folder / "captioner")
-    texts = [prompt for prompt in world_prompts(prompts, held_out=True) for _ in range(seeds)]
-    numbers = list(range(seeds)) * prompts
+    held_out = prompt_set("world", prompts)
+    texts = [prompt.text for prompt in held_out for _ in range(seeds)]
+    numbers = list(range(seeds)) * len(held_out)
     factors: Factors = {"prompt": texts, "seed": numbers}
-    bar = tqdm(total=len(SCALES) + len(DNS_SCALES) + 2 * (len(STRENGTHS) + len(DNS_STEPS)), desc="choosing")
+    bar = tqdm(total=len(SCALES) + len(DNS_SCALES) + len(STRENGTHS) + 2 * len(DNS_STEPS), desc="choosing")
 
-    def run(guidance: Guidance, steps: int = 16, **others: Sequence[str]) -> tuple[list[Verdict], list[Image.Image]]:
+    def run(guidance: Guidance, steps: int = SAMPLING["steps"], **others: Sequence[str]) -> list[Image.Image]:
         sampling = Sampling(**SAMPLING | {"steps": steps})
-        found = adherence(model, judge, guidance, {"prompt": texts, **others}, numbers, sampling)
+        images = pictures_of(model, guidance, {"prompt": texts, **others}, numbers, sampling)
         bar.update()
-        return found
+        return images
 
     plain: dict[float, list[bool]] = {}
     rows: dict[float, Any] = {}
     for scale in SCALES:
-        verdicts = run(CFG(scale))[0]
-        plain[scale] = [v.right for v in verdicts]
-        neglected = share([v.neglected for v in verdicts], factors)
-        rows[scale] = {"right": share(plain[scale], factors), "neglected": neglected}
+        found = verdicts(judge, run(CFG(scale)), texts)
+        plain[scale] = [v.right for v in found]
+        rows[scale] = {"right": share(plain[scale], factors), "neglected": share([v.neglected for v in found], factors)}
     best = max(SCALES, key=lambda scale: sum(plain[scale]))
 
     captions: dict[float, list[str]] = {}
     readable: dict[float, Any] = {}
     for scale in DNS_SCALES:
-        images = run(DNS(scale))[1]
+        images = run(DNS(scale))
         captions[scale] = captioner(images)
         agree = [agrees(caption, seen) for caption, seen in zip(captions[scale], judge(images), strict=True)]
         readable[scale] = {"agree": share(agree, factors), "captions": len(set(captions[scale]))}
@@ -92,25 +93,26 @@ def choose(folder: Path, prompts: int = 50, seeds: int = 6) -> dict[str, Any]:
     strengths: list[dict[str, Any]] = []
     by_strength: dict[float, list[bool]] = {}
     for w in STRENGTHS:
-        for name, negative in (("its own caption", captions[dns]), ("universal", [UNIVERSAL] * len(texts))):
-            right = [v.right for v in run(NegPrompt(best, strength=w), negative=negative)[0]]
-            row = {"w": w, "negative": name, "right": share(right, factors), "gain": gain(right, plain[best], factors)}
-            strengths.append(row)
-            by_strength.setdefault(w, right)
-    own = [row for row in strengths if row["negative"] == "its own caption"]
-    strength = max(own, key=lambda row: row["right"][0])["w"]
+        guidance = NegPrompt(best, strength=w)
+        by_strength[w] = [v.right for v in verdicts(judge, run(guidance, negative=captions[dns]), texts)]
+        strengths.append(
+            {"w": w, "right": share(by_strength[w], factors), "gain": gain(by_strength[w], plain[best], factors)}
+        )
+    strength = max(strengths, key=lambda row: row["right"][0])["w"]
 
     fewer: list[dict[str, Any]] = []
     for steps in DNS_STEPS:
-        negatives = captioner(run(DNS(dns), steps)[1])
-        right = [v.right for v in run(NegPrompt(best, strength=strength), negative=negatives)[0]]
+        negatives = captioner(run(DNS(dns), steps))
+        right = [v.right for v in verdicts(judge, run(NegPrompt(best, strength=strength), negative=negatives), texts)]
         same = [a == b for a, b in zip(negatives, captions[dns], strict=True)]
         row = {"steps": steps, "same": share(same, factors), "right": share(right, factors)}
         fewer.append(row | {"gain": gain(right, by_strength[strength], factors)})
     enough = [row["steps"] for row in fewer if row["gain"].difference >= 0]
     bar.close()
 
-    chosen = settings(scale=best, strength=strength, dns=f"DNS({dns:g})", dns_steps=min(enough, default=16))
+    chosen = settings(
+        scale=best, strength=strength, dns=f"DNS({dns:g})", dns_steps=min(enough, default=SAMPLING["steps"])
+    )
     save(folder, chosen)
-    found = {"images": len(texts), "settings": chosen, "plain": rows, "dns": readable}
-    return found | {"strength": strengths, "fewer": fewer}
+    found_all = {"images": len(texts), "prompts": len(held_out), "settings": chosen, "plain": rows, "dns": readable}
+    return found_all | {"strength": strengths, "fewer": fewer}

@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from eval.world import describe
+from eval.world import Scene, describe
 from training.data import Pictures
-from training.judge import disturb
+from training.judge import disturb, mixed
 from training.loop import fit
 from training.render import SIZE, random_caption
 
 
 def _config(tokenizer: CLIPTokenizer) -> dict[str, object]:
     return {
-        "embed_dim": 64,
-        "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+        "embed_dim": 96,
+        "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},
         "text_cfg": {
             "context_length": tokenizer.model_max_length,
             "vocab_size": len(tokenizer),
@@ -34,22 +34,31 @@ def _config(tokenizer: CLIPTokenizer) -> dict[str, object]:
     }
 
 
-def train(pictures: Pictures, tokenizer: CLIPTokenizer, steps: int, work: Path, batch: int = 96) -> open_clip.CLIP:
-    """Train with CLIP's symmetric contrastive loss (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""
+def train(
+    pictures: Pictures, tokenizer: CLIPTokenizer, steps: int, work: Path, again: Pictures | None = None, batch: int = 64
+) -> open_clip.CLIP:
+    """Train with CLIP's symmetric contrastive loss (Radford et al. 2021, https://arxiv.org/abs/2103.00020); a third of
+    the captions name one of two things only, since the minimum over objects asks for each of them alone."""
     model = open_clip.CLIP(**_config(tokenizer))
+    count = len((again or pictures).layouts)
+
+    def told(scene: Scene, words: random.Random) -> str:
+        said = random_caption(scene, words)
+        if len(said.things) == 2 and words.random() < 0.33:
+            said = Scene((words.choice(said.things),))
+        return describe(said)
 
     def loss(rng: torch.Generator, step: int) -> Tensor:
         words = random.Random(step)
-        index = torch.randint(len(pictures.layouts), (batch,), generator=rng)
-        flip = torch.rand(batch, generator=rng) < 0.5
-        captions = [describe(random_caption(pictures.layouts[i].scene, words)) for i in index.tolist()]
+        index = torch.randint(count, (batch,), generator=rng)
+        captions = [told(pictures.layouts[i].scene, words) for i in index.tolist()]
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        image, text, scale = model(disturb(pictures.batch(index, flip), rng), tokens)
+        image, text, scale = model(disturb(mixed(pictures, again, index, rng), rng), tokens)
         logits = scale.clamp(max=100) * image @ text.T
         match = torch.arange(batch)
         return (F.cross_entropy(logits, match) + F.cross_entropy(logits.T, match)) / 2
 
-    fit("clip", model, loss, steps, work, lr=1e-3)
+    fit("clip", model, loss, steps, work, lr=1e-3, ema=0.998)
     return model
 
 

@@ -26,18 +26,25 @@ from training.loop import fit
 from training.render import random_caption
 
 HALF = torch.float16
+WIDTHS = (48, 96, 192)
 _LOOK_AT = (
-    "a red circle and a blue square",
-    "a star and a green heart on a dotted pink background",
-    "a yellow triangle and a purple cross",
-    "a white heart",
-    "a striped blue background",
+    "a cat and a dog",
+    "a bird and a turtle",
+    "a horse and a rabbit",
+    "a cat and a red balloon",
+    "a frog and a purple bowl",
+    "a dog with a crown",
+    "a red car and a white clock",
+    "a green backpack and a yellow chair",
+    "a blue bench and a pink apple",
+    "a lion on a beach",
     "",
 )
 
 
 def build(tokenizer: CLIPTokenizer, size: int) -> nn.ModuleDict:
-    """The text encoder and the U-Net, untrained; `size` is the latents' height and width."""
+    """The text encoder and the U-Net, untrained; `size` is the latents' height and width. Cross-attention is at half
+    of it (8 × 8), where Attend-and-Excite looks, and in the middle (4 × 4)."""
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -57,14 +64,23 @@ def build(tokenizer: CLIPTokenizer, size: int) -> nn.ModuleDict:
         in_channels=4,
         out_channels=4,
         layers_per_block=1,
-        block_out_channels=(32, 64, 128),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=WIDTHS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=128,
-        attention_head_dim=4,
+        attention_head_dim=8,
         norm_num_groups=16,
     )
     return nn.ModuleDict({"text_encoder": text, "unet": unet})
+
+
+def load(folder: Path) -> nn.ModuleDict:
+    """The text encoder and the U-Net of a finished model, to train them further."""
+    parts = {
+        name: kind.from_pretrained(folder / name, torch_dtype=torch.float32).train()
+        for name, kind in (("text_encoder", CLIPTextModel), ("unet", UNet2DConditionModel))
+    }
+    return nn.ModuleDict(parts)
 
 
 def scheduler() -> PNDMScheduler:
@@ -94,20 +110,17 @@ def pipeline(parts: nn.ModuleDict, autoencoder: AutoencoderKL, tokenizer: CLIPTo
     )
 
 
-def encode(pictures: Pictures, autoencoder: AutoencoderKL, work: Path) -> Tensor:
-    """The latents of all pictures and of their mirror images, (2, N, 4, h, w) in float16, kept in the work folder."""
+def encode(pictures: Pictures, count: int, autoencoder: AutoencoderKL, work: Path) -> Tensor:
+    """The latents of the first `count` pictures, (N, 4, h, w) in float16, kept in the work folder."""
     path = work / "latents.npy"
-    count = len(pictures.layouts)
     if not path.exists():
         pieces = []
         with torch.no_grad():
-            for start in tqdm(range(0, count, 64), "encoding", mininterval=2):
-                x = pictures.batch(torch.arange(start, min(start + 64, count)))
-                pieces.append(
-                    torch.stack([autoencoder.encode(view).latent_dist.mean for view in (x, x.flip(-1))]).half()
-                )
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, (torch.cat(pieces, 1) * autoencoder.config.scaling_factor).numpy())
+            for index in tqdm(torch.arange(count).split(64), "encoding", mininterval=2):
+                x = pictures.batch(index).contiguous(memory_format=torch.channels_last)
+                pieces.append(autoencoder.encode(x).latent_dist.mean.half().contiguous())
+        with open(partial := path.with_suffix(".part"), "wb") as file:
+            np.save(file, (torch.cat(pieces) * autoencoder.config.scaling_factor).numpy())
         partial.replace(path)
     return torch.from_numpy(np.load(path))
 
@@ -117,72 +130,65 @@ def train(
     latents: Tensor,
     autoencoder: AutoencoderKL,
     tokenizer: CLIPTokenizer,
-    clean: int,
-    noisy: int,
+    steps: int,
     work: Path,
-    batch: int = 64,
+    name: str = "diffusion",
+    start: nn.ModuleDict | None = None,
+    mismatched: float = 0.0,
+    lr: float = 1e-3,
+    first: int = 0,
+    batch: int = 32,
     dropout: float = 0.1,
-    mismatched: float = 0.3,
-    start: Path | None = None,
 ) -> nn.ModuleDict:
-    """Train with clean captions for `clean` steps, then for `noisy` steps with captions as unreliable as the web's:
-    a share `mismatched` of them belongs to another picture. From random weights, or from those of the model in `start`.
+    """Train for `steps` steps, from random weights or from those of `start`; a share `mismatched` of the captions
+    belongs to another picture, as on the web.
 
     ε-prediction with the loss weight min(SNR, 5) / SNR (Hang et al. 2023, https://arxiv.org/abs/2303.09556) + 0.1;
     a share `dropout` of the captions is empty, for classifier-free guidance (Ho & Salimans 2022).
     """
-    parts = build(tokenizer, latents.shape[-1])
-    if start:
-        for name, part in parts.items():
-            part.load_state_dict(type(part).from_pretrained(start / name, torch_dtype=torch.float32).state_dict())  # type: ignore[attr-defined]
+    parts = start or build(tokenizer, latents.shape[-1])
+    parts.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch //= dist.get_world_size() if dist.is_initialized() else 1
     alphas = scheduler().alphas_cumprod
-    count = latents.shape[1]
+    count = len(latents)
 
-    def loss_for(share: float):  # type: ignore[no-untyped-def]
-        def loss(rng: torch.Generator, draw: int) -> Tensor:
-            words = random.Random(draw)
-            index = torch.randint(count, (batch,), generator=rng)
-            z = latents[torch.randint(2, (batch,), generator=rng), index].float()
-            other = torch.randint(count, (batch,), generator=rng).tolist()
-            captions = []
-            for mine, another in zip(index.tolist(), other, strict=True):
-                told = pictures.layouts[another if words.random() < share else mine].scene
-                captions.append("" if words.random() < dropout else describe(random_caption(told, words)))
-            tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            # more often where there is much noise, since it is there that the prompt decides
-            t = (1000 * torch.rand(batch, generator=rng).sqrt()).long()
-            noise = torch.randn(z.shape, generator=rng)
-            a = alphas[t].view(-1, 1, 1, 1)
-            context = parts["text_encoder"](tokens).last_hidden_state
-            predicted = parts["unet"](a.sqrt() * z + (1 - a).sqrt() * noise, t, encoder_hidden_states=context).sample
-            snr = alphas[t] / (1 - alphas[t])
-            weight = snr.clamp(max=5) / snr + 0.1
-            return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
+    def loss(rng: torch.Generator, draw: int) -> Tensor:
+        words = random.Random(draw)
+        index = torch.randint(count, (batch,), generator=rng)
+        z = latents[index].float()
+        other = torch.randint(count, (batch,), generator=rng).tolist()
+        captions = []
+        for mine, another in zip(index.tolist(), other, strict=True):
+            told = pictures.layouts[another if words.random() < mismatched else mine].scene
+            captions.append("" if words.random() < dropout else describe(random_caption(told, words)))
+        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        # more often where there is much noise, since it is there that the prompt decides
+        spread = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch  # evenly, for less variance
+        t = (1000 * spread.sqrt()).long()
+        noise = torch.randn(z.shape, generator=rng)
+        a = alphas[t].view(-1, 1, 1, 1)
+        context = parts["text_encoder"](tokens).last_hidden_state
+        noised = (a.sqrt() * z + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        predicted = parts["unet"](noised, t, encoder_hidden_states=context).sample
+        snr = alphas[t] / (1 - alphas[t])
+        weight = snr.clamp(max=5) / snr + 0.1
+        return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
 
-        return loss
+    def look(step: int) -> None:
+        pipe = pipeline(parts, autoencoder, tokenizer)
+        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+        pipe.set_progress_bar_config(disable=True)
+        rows = [
+            pipe(
+                list(_LOOK_AT),
+                guidance_scale=scale,
+                num_inference_steps=12,
+                output_type="pt",
+                generator=[torch.Generator().manual_seed(seed) for _ in _LOOK_AT],
+            ).images
+            for scale, seed in ((3.0, 0), (6.0, 0))
+        ]
+        save_image(torch.cat(rows), work / f"{name}-{step:06d}.png", nrow=len(_LOOK_AT))
 
-    def look(name: str):  # type: ignore[no-untyped-def]
-        def grid(step: int) -> None:
-            pipe = pipeline(parts, autoencoder, tokenizer)
-            pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-            pipe.set_progress_bar_config(disable=True)
-            rows = [
-                pipe(
-                    list(_LOOK_AT),
-                    guidance_scale=scale,
-                    num_inference_steps=16,
-                    output_type="pt",
-                    generator=[torch.Generator().manual_seed(0) for _ in _LOOK_AT],
-                ).images
-                for scale in (1.0, 3.0, 7.5)
-            ]
-            save_image(torch.cat(rows), work / f"{name}-{step:06d}.png", nrow=len(_LOOK_AT))
-
-        return grid
-
-    if clean:
-        fit("diffusion-clean", parts, loss_for(0.0), clean, work, every=500, look=look("clean"))
-    if noisy:
-        fit("diffusion", parts, loss_for(mismatched), noisy, work, lr=5e-4, every=500, look=look("noisy"))
+    fit(name, parts, loss, steps, work, lr=lr, beta2=0.99, ema=0.998, first=first, look=look)
     return parts

@@ -37,29 +37,33 @@ def fit(
     work: Path,
     *,
     lr: float = 1e-3,
+    beta2: float = 0.999,
     ema: float = 0.999,
-    every: int = 250,
+    first: int = 0,
+    every: int | None = None,
     look: Callable[[int], None] | None = None,
 ) -> None:
     r"""Train `module` for `steps` steps and leave the exponential moving average of its weights in it.
 
-    Step i draws its randomness from a generator seeded by i alone, and the whole state is saved every `every`
-    steps, so a run that was stopped goes on to the same weights. A finished part is not trained again. Under
-    `torchrun` every process takes a loss of its own and the gradients are averaged: on small networks two processes
-    of one thread are faster than one of two.
+    Step i draws its randomness from a generator seeded by i alone, and the whole state is saved every `every` steps
+    (250, or half of fewer), so a run that was stopped goes on to the same weights. A finished part is not trained
+    again. Under `torchrun` every process takes a loss of its own and the gradients are averaged: on small networks two
+    processes of one thread are faster than one of two.
 
     Args:
         name: names the checkpoint, the log and the progress bar.
         loss: (generator, draw) → scalar loss of a batch; `draw` numbers the batches, over all processes.
-        look: called with the step at every checkpoint, the averaged weights in the module (sample grids).
+        first: number of the first draw: a second cycle sees other batches than the first.
+        look: called with the step every 500 steps and at the end, the averaged weights in the module (sample grids).
     """
+    every = every or max(1, min(250, steps // 2))
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     state = work / f"{name}.pt"
     done = work / f"{name}.safetensors"
     if done.exists():
         module.load_state_dict(load_file(done))
         return
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, beta2), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 100) * (0.02 + 0.98 * (1 + math.cos(math.pi * i / steps)) / 2)
     )
@@ -84,7 +88,7 @@ def fit(
     module.train()
     bar = tqdm(range(start, steps), name, total=steps, initial=start, mininterval=2, disable=rank > 0)
     for step in bar:
-        draw = step * world + rank
+        draw = first + step * world + rank
         value = loss(torch.Generator().manual_seed(draw), draw)
         if not torch.isfinite(value):
             raise FloatingPointError(f"{name}: the loss is {value.item()} at step {step}; lower the learning rate")
@@ -122,7 +126,7 @@ def fit(
                 partial,
             )
             partial.replace(state)
-            if look:
+            if look and ((step + 1) % 500 == 0 or step + 1 == steps):
                 with_average(lambda step=step: look(step + 1))  # type: ignore[misc]
     module.load_state_dict(average)
     module.eval()

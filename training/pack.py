@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,24 @@ def write(
     tokenizer: CLIPTokenizer,
     autoencoder: AutoencoderKL,
     parts: nn.ModuleDict,
-    judge: Judge,
+    judges: dict[str, Judge],
     captioner: tuple[BlipForConditionalGeneration, BlipProcessor],
     clip: Any,
 ) -> None:
-    """The pipeline's folders in `out`, as diffusers writes them, and beside them captioner/, clip/ and judge/."""
+    """The pipeline's folders in `out`, as diffusers writes them, and beside them captioner/, clip/ and the judges'."""
     diffusion.pipeline(parts, autoencoder, tokenizer).to(dtype=diffusion.HALF).save_pretrained(out)
     model, processor = captioner
     model.half().save_pretrained(out / "captioner")
     processor.save_pretrained(out / "captioner")
     contrastive.save(clip, tokenizer, out / "clip")
-    (out / "judge").mkdir(exist_ok=True)
-    save_file(
-        {key: value.half() for key, value in judge.net.state_dict().items()},
-        out / "judge" / "judge.safetensors",
-    )
+    for name, judge in judges.items():
+        (out / name).mkdir(exist_ok=True)
+        state = judge.net.state_dict()
+        save_file(
+            {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()},
+            out / name / "judge.safetensors",
+        )
+        (out / name / "judge.json").write_text(json.dumps({"architecture": judge.net.architecture}) + "\n")
 
 
 def further(out: Path, start: Path, parts: nn.ModuleDict) -> None:

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
-def build(words: Iterable[str], length: int = 32) -> CLIPTokenizer:
+def build(words: Iterable[str], length: int = 24) -> CLIPTokenizer:
     """A CLIP tokenizer for `words`; any other word falls apart into smaller tokens, at the least its bytes.
 
     Args:

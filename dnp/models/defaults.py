@@ -32,6 +32,7 @@ class Defaults:
     universal: str | None = None
     words: tuple[str, ...] = ()
     attention: int = 4
+    world: str | None = None
 
     def but(self, **options: Any) -> Defaults:
         """With those of the options that are not None. Where only `steps` is one of them, `dns_steps` are no more."""

@@ -1,40 +1,95 @@
 import json
+import random
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from dnp.models.locate import EMBEDDED
-from eval.world import WORDS
-from training import words
+from eval.world import ANIMALS, COLOURS, WEARABLE, WORDS, Scene, Thing
+from training import autoencoder, words
 from training.data import pictures
+from training.drawings import SETS, FetchError, fetch, stand_ins
 from training.loop import fit
+from training.render import _tinted, _worn
 
 
 def test_every_word_is_one_token():
     tokenizer = words.build(WORDS)
     for word in WORDS:
         assert len(tokenizer(word).input_ids) == 3  # with begin and end
-    sentence = "a red circle and an orange star on a dotted pink background"
+    sentence = "a elephant and a orange balloon on a purple background"
     ids = tokenizer(sentence).input_ids
     assert len(ids) == 2 + len(sentence.split()) and max(ids) == tokenizer.eos_token_id  # which open_clip looks for
     assert 3 < len(tokenizer("zebra").input_ids) and tokenizer.unk_token_id not in tokenizer("zebra").input_ids[1:-1]
 
 
 def test_pictures_are_the_same_again(tmp_path):
-    first = pictures(tmp_path, 8)
-    again = pictures(tmp_path, 8)  # from the file
+    first = pictures(tmp_path, 8, stand_ins)
+    again = pictures(tmp_path, 8, stand_ins)  # from the file
     (tmp_path / "more").mkdir()
-    more = pictures(tmp_path / "more", 12)
+    more = pictures(tmp_path / "more", 12, stand_ins)
     assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.pixels, more.pixels[:8])
     assert first.layouts == again.layouts == more.layouts[:8]
-    flip = torch.tensor([True, False])
-    x = first.batch(torch.tensor([0, 0]), flip)
-    assert x.shape == (2, 3, 64, 64) and torch.equal(x[0].flip(-1), x[1]) and -1 <= x.min() and x.max() <= 1
+    x = first.batch(torch.tensor([3, 0]))
+    assert x.shape == (2, 3, 64, 64) and -1 <= x.min() and x.max() <= 1
+    assert torch.equal(((x[1] + 1) * 127.5).round().byte().permute(1, 2, 0), torch.from_numpy(first.pixels[0]))
+
+
+def test_tinted_things_have_their_colour():
+    """The mean colour of a thing is nearest to its own of the eleven, whatever the drawing's was."""
+    drawings = stand_ins()
+    for colour, rgb in COLOURS.items():
+        image = _tinted(drawings["apple"][0], colour)
+        mean = image[image[..., 3] > 128][:, :3].astype(float).mean(0)
+        nearest = min(COLOURS, key=lambda name: np.abs(mean - np.array(COLOURS[name])).sum())
+        assert nearest == colour or np.abs(mean - np.array(rgb)).max() < 70, (colour, nearest)
+
+
+@pytest.mark.parametrize("noun", WEARABLE)
+def test_what_is_worn_overlaps_the_animal(noun):
+    """A crown and a bow its upper half, glasses its face; and they are inside the picture."""
+    rng = random.Random(3)
+    for animal in ANIMALS:
+        layout = _worn(Scene((Thing(animal), Thing(noun, "red")), "sea", True), [0, 0], rng)
+        (_, x, y, side), (_, wx, wy, size) = layout.places
+        assert abs(wx - x) < side / 2 and y - 0.8 * side < wy < y + 0.1 * side
+        assert size / 2 <= wx <= 64 - size / 2 and size / 2 <= wy <= 64 - size / 2
+
+
+def test_a_changed_or_missing_package_is_one_line(tmp_path):
+    emoji = SETS[0]
+    path = tmp_path / f"iconify-json-{emoji.name}-{emoji.version}.tgz"
+    path.write_bytes(b"changed")
+    with pytest.raises(FetchError, match="SHA-512 differs"):
+        fetch(emoji, tmp_path)
+    path.unlink()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FetchError, match="install npm"):
+        patch.setenv("PATH", str(tmp_path))
+        fetch(emoji, tmp_path)
+
+
+def test_whitened_latents_give_the_same_pictures(tmp_path):
+    """Zero mean, unit variance in each channel, and the reconstructions of before."""
+    drawn = pictures(tmp_path, 16, stand_ins)
+    torch.manual_seed(0)
+    model = autoencoder.build().requires_grad_(False).eval()
+    x = drawn.batch(torch.arange(16))
+    before = model.decode(model.encode(x).latent_dist.mean).sample
+    spread = model.encode(x).latent_dist.std / model.encode(x).latent_dist.mean.std((0, 2, 3), keepdim=True)
+    autoencoder._whiten(model, drawn)
+    posterior = model.encode(x).latent_dist
+    torch.testing.assert_close(posterior.mean.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(posterior.mean.std((0, 2, 3)), torch.ones(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(posterior.std, spread, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(model.decode(posterior.mean).sample, before, rtol=1e-3, atol=1e-4)
 
 
 def _regression(work, steps, stop=None):
@@ -95,11 +150,45 @@ def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
 
     recipe = DNP(StableDiffusion(str(out)), Transformers(out / "captioner"), sampling=Sampling(steps=2))
     try:
-        result = recipe("a red circle", seed=0)
+        result = recipe("a cat and a red balloon", seed=0)
         assert set(result.images) == {"plain", "dns", "dnp"}
     except ValueError as error:  # a captioner of a few steps may say nothing at all
         assert "caption" in str(error)
     assert open_clip.create_model(f"local-dir:{out / 'clip'}").visual is not None
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    """`kill -9` at a random moment of the diffusion model's few steps."""
+
+    def command(work):
+        parts = ["--only", "autoencoder", "--only", "diffusion"]
+        return [
+            sys.executable,
+            "-m",
+            "training",
+            "--smoke",
+            *parts,
+            "--clean",
+            "6",
+            "--noisy",
+            "4",
+            "--work",
+            str(work),
+        ]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, capture_output=True, timeout=240)
+    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = random.Random().choice([killed / "clean.pt", killed / "clean.safetensors", killed / "further.pt"])
+    deadline = time.time() + 240
+    while not until.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command(killed), check=True, capture_output=True, timeout=240)
+    for name in ("autoencoder", "clean", "further"):
+        a, b = (load_file(folder / f"{name}.safetensors") for folder in (whole, killed))
+        assert all(torch.equal(a[key], b[key]) for key in a), (name, until.name)
 
 
 def test_processes_take_turns_and_the_first_may_then_work_alone(tmp_path):
@@ -109,13 +198,14 @@ def test_processes_take_turns_and_the_first_may_then_work_alone(tmp_path):
         "from pathlib import Path\n"
         "import torch.distributed as dist\n"
         "from training.data import pictures\n"
+        "from training.drawings import stand_ins\n"
         "from training.loop import in_turn\n"
         "dist.init_process_group('gloo')\n"
         "work = Path(sys.argv[1])\n"
         "with in_turn():\n"
-        "    drawn = pictures(work, 8)\n"
+        "    drawn = pictures(work, 8, stand_ins)\n"
         "if dist.get_rank() == 0:\n"
-        "    pictures(work, 4, seed=1)  # as the measurements do, when the others are done\n"
+        "    pictures(work, 4, stand_ins, seed=1)  # as the measurements do, when the others are done\n"
         "(work / f'{dist.get_rank()}.txt').write_text(str(len(drawn.layouts)))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
