@@ -26,7 +26,7 @@ class MainColour:
 
 model = StableDiffusion("embedded")  # or the folder of a Stable Diffusion
 recipe = DNP(model, MainColour(), sampling=Sampling("dpmpp_2m", "karras", 8))
-result = recipe("a red circle and a blue square", seed=0)
+result = recipe("a red balloon and a blue bowl", seed=0)
 print(f"negative prompt: {result.caption.used}")
 for arm, image in result.images.items():
     image.save(f"{arm}.png")

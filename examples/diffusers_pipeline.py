@@ -16,7 +16,7 @@ import samplers
 from dnp.models.locate import EMBEDDED
 from guidance import DNS, parse
 
-PROMPT, NEGATIVE, SCALE, STEPS = "a red circle and a blue square", "a dotted pink background", 2.5, 16
+PROMPT, NEGATIVE, SCALE, STEPS = "a red balloon and a blue bowl", "a pink background", 2.5, 16
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/diffusers-pipeline")
 out.mkdir(parents=True, exist_ok=True)
 

@@ -13,7 +13,7 @@ import torch
 from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG, DNS, NegPrompt
 
-PROMPT, NEGATIVE, STEPS = "a red circle and a blue square", "a dotted pink background", 16
+PROMPT, NEGATIVE, STEPS = "a red balloon and a blue bowl", "a pink background", 16
 
 # What a script has already: a denoiser(x, sigma, **condition) -> denoised, texts encoded, noise and noise levels
 model = StableDiffusion("embedded")

@@ -240,7 +240,7 @@ def gap(prompts: Sequence[str], seeds: Sequence[int], where: dict[str, Any], **o
     """Draw the paper's figure 4 for PROMPTs: what the model takes for their opposite, and what that does.
 
     \b
-    dnp gap "a red circle and a blue square" "a green heart" --seed 0-1
+    dnp gap "a red balloon and a blue bowl" "a green car" --seed 0-1
     dnp gap "a cat and a dog" --model DIR
     """
     from dnp.experiments.gap import gap as draw

@@ -81,10 +81,10 @@ def generate(prompt: str, seeds: Sequence[int], count: int | None, how: dict[str
     """Make pictures of PROMPT: plain, its diffusion-negative, and with the caption of that as negative prompt.
 
     \b
-    dnp generate "a red circle and a blue square" --seed 0-7
+    dnp generate "a red balloon and a blue bowl" --seed 0-7
     dnp generate "a cat and a dog" --model sd15.safetensors --size 768x512 --lora style.safetensors:0.8
     dnp generate "a cat and a dog" --model DIR --negative ask             you describe the diffusion-negative picture
-    dnp generate "a green heart" --negative "a star" --guidance "u + s*(p - u) - w*(n - u)" --strength 1
+    dnp generate "a green car" --negative "a apple" --guidance "u + s*(p - u) - w*(n - u)" --strength 1
     """
     if count and len(seeds) > 1:
         refuse(f"--seed already names {len(seeds)} seeds: leave --count {count} out")

@@ -75,8 +75,8 @@ def _check_world(prompts: Sequence[Prompt], others: Sequence[str]) -> None:
 def without(caption: str, prompt: str) -> str:
     """A caption without a prompt's words, but for articles, prepositions and the like; "" where none is left.
 
-    >>> without("a red circle on a dotted pink background", "a red circle and a blue square")
-    'a dotted pink background'
+    >>> without("a red balloon on a pink background", "a red balloon and a blue bowl")
+    'a pink background'
     """
     dropped = {_key(word) for word in prompt.split()} - _FUNCTION_WORDS
     kept: list[str] = []
@@ -89,7 +89,7 @@ def without(caption: str, prompt: str) -> str:
             gap = True
         else:
             kept, before, gap = [*kept, *before, word], [], False
-    # What is left of "a red circle on a dotted background" begins with the words that joined it to the circle.
+    # What is left of "a red balloon on a white background" begins with the words that joined it to the balloon.
     while len(kept) > 1 and {_key(kept[0]), _key(kept[1])} <= _FUNCTION_WORDS:
         del kept[0]
     return " ".join(kept)

@@ -64,7 +64,7 @@ def case(
     model: StableDiffusion, guidance: Guidance, closure: Closure, batch: int
 ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     r"""One guided step and the same by hand, both without arguments."""
-    texts: Mapping[str, str] = {"prompt": "a red circle", "negative": "a dotted pink background", "empty": ""}
+    texts: Mapping[str, str] = {"prompt": "a red balloon", "negative": "a pink background", "empty": ""}
     encoded = {name: model.encode([text] * batch)["encoder_hidden_states"] for name, text in texts.items()}
     conditions = {name: {"encoder_hidden_states": value} for name, value in encoded.items()}
     sigma = torch.full((batch,), 3.0)

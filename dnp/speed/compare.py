@@ -24,7 +24,7 @@ from dnp.speed.memory import forget_peak, peak_memory
 from dnp.speed.timing import interleave, ratio
 from guidance import CFG
 
-PROMPT, SCALE = "a red circle and a blue square", 7.5
+PROMPT, SCALE = "a red balloon and a blue bowl", 7.5
 # Those that take diffusers' steps to the digit, from the same noise
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),

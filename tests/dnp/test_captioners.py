@@ -11,7 +11,7 @@ from dnp.captioners import captioner_of
 from dnp.cli.main import main
 
 KEY = "sk-the-secret-of-this-test"
-PROMPT = "a red circle and a blue square"
+PROMPT = "a red balloon and a blue bowl"
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_a_picture_that_was_changed_is_not_taken_up(answers, tmp_path):
 
 
 def test_sweep_goes_on(answers, tmp_path):
-    (tmp_path / "prompts").write_text(f"{PROMPT}\na green star\n")
+    (tmp_path / "prompts").write_text(f"{PROMPT}\na green apple\n")
     captioner = "openai:m@" + answers.url("x")
 
     def sweep(out, status=0):
@@ -148,7 +148,7 @@ def test_a_captioner_is_recorded_as_it_was_given(embedded):
 
 
 def test_a_bad_caption_ends_no_sweep(answers, tmp_path):
-    (tmp_path / "prompts").write_text(f"{PROMPT}\na green star\n")
+    (tmp_path / "prompts").write_text(f"{PROMPT}\na green apple\n")
     bad, dog = (answers.completion({"content": content}) for content in (["a", "list"], "a dog"))
     answers.says["x"] = in_turn(bad, dog)
     options = ("--arms", "plain,dnp", "--seeds", "0", "--batch", 1, "--steps", 1, "--dns-steps", 1, "--device", "cpu")

@@ -13,7 +13,7 @@ from dnp.cli.main import main
 from dnp.on_the_way import OnTheWay
 from guidance import CFG, NegPrompt
 
-PROMPTS, SEEDS, TEXT = ["a red circle and a blue square", "a star"], [3, 1], "a white cross"
+PROMPTS, SEEDS, TEXT = ["a red balloon and a blue bowl", "a apple"], [3, 1], "a white bench"
 EULER, GUIDANCE = Sampling("euler", steps=4), NegPrompt(3, strength=1.5)
 
 
@@ -62,7 +62,7 @@ def test_no_steps_are_no_negative_prompt(embedded):
 
 def test_captions_hold_from_their_step_to_the_next(embedded):
     """Euler's method and u + s (p − u) − w (n − u) by hand, with another negative prompt from steps 1 and 3 on."""
-    told = Told("a white cross", "a green heart")
+    told = Told("a white bench", "a green car")
     found, evaluations = latents(embedded, GUIDANCE, hook=OnTheWay(embedded, told, [1, 3]))
     sigmas = EULER.sigmas(embedded.denoiser)
     x = samplers.noise(embedded.shape, SEEDS) * (1 + sigmas[0] ** 2) ** 0.5
@@ -80,7 +80,7 @@ def test_captions_hold_from_their_step_to_the_next(embedded):
         for step, (sigma, below) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
             if step in (1, 3):
                 shown.append(embedded.decode(guided(x, sigma, negative)))
-                negative = {1: "a white cross", 3: "a green heart"}[step]
+                negative = {1: "a white bench", 3: "a green car"}[step]
             denoised = guided(x, sigma, negative)
             x = x + (x - denoised) / sigma * (below - sigma)
     torch.testing.assert_close(found, x, atol=1e-4, rtol=1e-4)
@@ -92,14 +92,14 @@ def test_captions_hold_from_their_step_to_the_next(embedded):
 
 
 def test_the_recipe_and_the_command_record_them(embedded, tmp_path):
-    result = DNP(embedded, Told("a white cross", "a star"), GUIDANCE, sampling=EULER, at=[0, 2])(PROMPTS[0], seed=3)
-    assert {step: c.used for step, c in result.on_the_way.items()} == {0: "a white cross", 2: "a star"}
-    assert result.caption.used == "a star" and result.dns is None and set(result.images) == {"plain", "dnp"}
+    result = DNP(embedded, Told("a white bench", "a apple"), GUIDANCE, sampling=EULER, at=[0, 2])(PROMPTS[0], seed=3)
+    assert {step: c.used for step, c in result.on_the_way.items()} == {0: "a white bench", 2: "a apple"}
+    assert result.caption.used == "a apple" and result.dns is None and set(result.images) == {"plain", "dnp"}
     with pytest.raises(DNPError, match="no step 4 to caption at: the steps go from 0 to 3"):
         DNP(embedded, Fixed(TEXT), GUIDANCE, sampling=EULER, at=[4])
 
     out = tmp_path / "run"
-    words = ["generate", "a star", "--negative", "on-the-way", "--steps", "4", "--out", str(out)]
+    words = ["generate", "a apple", "--negative", "on-the-way", "--steps", "4", "--out", str(out)]
     done = CliRunner().invoke(main, [*words, "--caption-steps", "1,2"])
     assert done.exit_code == 0, done.output
     record = json.loads((out / "manifest.jsonl").read_text().splitlines()[-1])

@@ -15,9 +15,9 @@ from dnp import DNP, DNPError, Sampling, paint
 from dnp.models.locate import EMBEDDED
 from guidance import CFG, DNS, GuidanceError, NegPrompt, parse
 
-PROMPTS = ["a red circle and a blue square", "a star", "a green heart on a plain gray background"]
+PROMPTS = ["a red balloon and a blue bowl", "a apple", "a green car on a gray background"]
 SEEDS = [3, 1, 7]
-CAPTIONS = ["a white cross", "a striped background", "a square and a circle"]
+CAPTIONS = ["a white bench", "a purple background", "a bowl and a balloon"]
 
 
 class Said:
@@ -101,7 +101,7 @@ def test_a_loop_written_out_gives_the_same(embedded, latents_of, guidance):
 
 
 def test_evaluations_are_those_foretold(embedded):
-    result = recipe(embedded, Said("a star"), dns_sampling=Sampling("heun", steps=3))(PROMPTS[0])
+    result = recipe(embedded, Said("a apple"), dns_sampling=Sampling("heun", steps=3))(PROMPTS[0])
     sigmas = Sampling("euler", steps=3).sigmas(embedded.denoiser)
     assert result.evaluations["plain"] == CFG(3).cost(sigmas) == 6
     assert result.evaluations["dnp"] == NegPrompt(3).cost(sigmas) == 9
@@ -129,10 +129,10 @@ def test_a_caption_that_is_the_prompt_costs_nothing(embedded):
 
 def test_a_captioner_that_loses_count_is_named(embedded):
     with pytest.raises(CaptionError, match="gave 1 texts for 2 images"):
-        recipe(embedded, Said("a star"))(PROMPTS[:2], SEEDS[:2])
+        recipe(embedded, Said("a apple"))(PROMPTS[:2], SEEDS[:2])
 
 
-@pytest.mark.parametrize("captioner", [Fixed("a star"), Universal(["a plain gray background"])], ids=repr)
+@pytest.mark.parametrize("captioner", [Fixed("a apple"), Universal(["a gray background"])], ids=repr)
 def test_a_text_given_spares_the_diffusion_negative(embedded, captioner):
     result = recipe(embedded, captioner)(PROMPTS[0])
     assert result.dns is None and result.images.keys() == result.evaluations.keys() == {"plain", "dnp"}
@@ -206,10 +206,10 @@ def test_nan_names_the_prediction(embedded):
     "prompt, seed, message",
     [
         ("", 0, "the prompt is empty"),
-        (["a star", " "], [0, 1], "the prompt is empty"),
-        (["a star", "a cross"], [0], "2 prompts and 1 seed: give lists of the same length"),
-        (["a star", "a cross"], 0, "2 prompts and 1 seed: "),
-        ("a star", [0, 1], "1 prompt and 2 seeds: "),
+        (["a apple", " "], [0, 1], "the prompt is empty"),
+        (["a apple", "a bench"], [0], "2 prompts and 1 seed: give lists of the same length"),
+        (["a apple", "a bench"], 0, "2 prompts and 1 seed: "),
+        ("a apple", [0, 1], "1 prompt and 2 seeds: "),
     ],
 )
 def test_prompts_and_seeds_that_do_not_fit(embedded, prompt, seed, message):
@@ -225,7 +225,7 @@ def test_a_missing_condition_is_found_before_anything_is_made(embedded, stage):
 
 def test_paint_names_what_is_missing(embedded):
     with pytest.raises(DNPError, match="needs a text for 'negative': there are empty, prompt"):
-        paint(embedded, NegPrompt(3), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+        paint(embedded, NegPrompt(3), {"prompt": ["a apple"]}, [0], Sampling(steps=1))
 
 
 @pytest.mark.parametrize("name", ["sampler", "schedule"])
@@ -239,7 +239,7 @@ def test_the_embedded_model_is_where_it_is_said_to_be(embedded):
 
 
 def test_guidances_may_be_texts(embedded):
-    written = recipe(embedded, Fixed("a star"), guidance="u + 3*(p - n)", dns="DNS(2)", plain="CFG(2)")
+    written = recipe(embedded, Fixed("a apple"), guidance="u + 3*(p - n)", dns="DNS(2)", plain="CFG(2)")
     assert (written.guidance, written.dns, written.plain) == (NegPrompt(3, evaluations=3), DNS(2), CFG(2))
     with pytest.raises(GuidanceError, match="cannot read 'u . p'"):
         recipe(embedded, None, plain="u + p")
@@ -247,16 +247,16 @@ def test_guidances_may_be_texts(embedded):
 
 def test_one_text_and_one_seed_may_stand_alone(embedded):
     walk = Sampling("euler", steps=1)
-    (alone,), _ = paint(embedded, "CFG(3)", {"prompt": "a star"}, np.int64(4), walk)
-    (listed,), _ = paint(embedded, CFG(3), {"prompt": ["a star"]}, [4], walk)
+    (alone,), _ = paint(embedded, "CFG(3)", {"prompt": "a apple"}, np.int64(4), walk)
+    (listed,), _ = paint(embedded, CFG(3), {"prompt": ["a apple"]}, [4], walk)
     assert same(alone, listed)
-    both, _ = paint(embedded, "CFG(3)", {"prompt": "a star"}, [4, 5], walk)
+    both, _ = paint(embedded, "CFG(3)", {"prompt": "a apple"}, [4, 5], walk)
     assert len(both) == 2 and not same(*both)
 
 
 def test_a_captioner_that_is_a_text(embedded):
-    with pytest.raises(DNPError, match="the captioner 'a star' is a text: give captioning.Transformers"):
-        DNP(embedded, "a star")
+    with pytest.raises(DNPError, match="the captioner 'a apple' is a text: give captioning.Transformers"):
+        DNP(embedded, "a apple")
 
 
 @pytest.mark.parametrize("steps", [0, 1_000_000])

@@ -30,14 +30,14 @@ def test_a_metric_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda name: model)
     monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda name: processor)
     lines = []
-    for i, prompt in enumerate(("a red circle", "a blue square and a star")):
+    for i, prompt in enumerate(("a red balloon", "a blue bowl and a apple")):
         Image.new("RGB", (40, 40), (255 * i, 90, 30)).save(tmp_path / f"{i}.png")
         lines.append(json.dumps({"path": f"{i}.png", "prompt": prompt}))
     (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
     exec(re.search(r"```python\n(.*?)```", PAGE, re.S)[1], {"folder": tmp_path})
     values = [float(row["value"]) for row in read_scores(tmp_path)]
     with torch.no_grad():
-        for value, i, prompt in zip(values, (0, 1), ("a red circle", "a blue square and a star"), strict=True):
+        for value, i, prompt in zip(values, (0, 1), ("a red balloon", "a blue bowl and a apple"), strict=True):
             x = model.get_image_features(images(Image.open(tmp_path / f"{i}.png"), return_tensors="pt").pixel_values)
             y = model.get_text_features(**tokenizer(prompt, return_tensors="pt"))
             x, y = (getattr(found, "pooler_output", found) for found in (x, y))

@@ -13,7 +13,7 @@ from dnp.models.stable_diffusion import StableDiffusion
 from guidance import DNS, NegPrompt, parse
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {"prompt": ["a red circle and a blue square"], "negative": ["a dotted pink background"]}
+TEXTS = {"prompt": ["a red balloon and a blue bowl"], "negative": ["a pink background"]}
 
 
 def run(name, out):

@@ -16,7 +16,7 @@ from dnp import DNP, DNPError, Sampling
 from dnp.attention.attend_and_excite import AttendAndExcite
 from guidance import CFG, NegPrompt
 
-PROMPT, SEEDS, STEPS = "a red circle and a blue square", [3, 4], 6
+PROMPT, SEEDS, STEPS = "a red balloon and a blue bowl", [3, 4], 6
 DDIM, EULER = Sampling("ddim", "leading", STEPS), Sampling("euler", "leading", STEPS)
 # Thresholds that the small networks do not have at once: the first is reached, the second never
 HOW = AttendAndExcite(thresholds={0: 0.05, 1 / 3: 0.3}, refinements=4, size=(8, 8))
@@ -41,7 +41,7 @@ def difference(a, b):
 
 
 def tokens_of(tokenizer):
-    return [1 + tokenizer.tokenize(PROMPT).index(f"{word}</w>") for word in ("circle", "square")]
+    return [1 + tokenizer.tokenize(PROMPT).index(f"{word}</w>") for word in ("balloon", "bowl")]
 
 
 class Double:
@@ -129,7 +129,7 @@ def test_under_euler_it_equals_a_loop_by_hand(model_of):
 
 def test_samples_of_a_batch_do_not_depend_on_each_other(model_of):
     model = model_of("1")
-    prompts = ["a red circle and a blue square", "a cat"]
+    prompts = ["a red balloon and a blue bowl", "a cat"]
     hook = HOW.on(model, prompts)
     both = walk(model, hook, prompts)
     for i, prompt in enumerate(prompts):
@@ -154,7 +154,7 @@ def test_it_pays_for_the_steps_that_it_alters_alone(model_of):
 
 def test_with_dnp_the_final_picture_alone_is_attended_to(model_of, latents_of):
     model = model_of("1")
-    texts, negative = ["a red circle and a blue square"], "a dotted background"
+    texts, negative = ["a red balloon and a blue bowl"], "a white background"
 
     class Latent:
         def __getattr__(self, name):
@@ -183,7 +183,7 @@ def test_with_dnp_the_final_picture_alone_is_attended_to(model_of, latents_of):
 def test_what_cannot_be_attended_to(model_of):
     model = model_of("1")
     for words, size, message in (
-        (["dog"], (8, 8), "the word 'dog' is not in the prompt 'a red circle"),
+        (["dog"], (8, 8), "the word 'dog' is not in the prompt 'a red balloon"),
         ([], (8, 8), "no word to attend to"),
         (None, (5, 5), "does not attend to the text at 5x5: for these latents there are 8x8, 4x4"),
     ):

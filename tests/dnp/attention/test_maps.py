@@ -10,7 +10,7 @@ from dnp.attention.layers import select
 from dnp.attention.maps import capture, gradient
 from dnp.attention.words import Words, words_of
 
-PROMPTS = ["a red circle and a blue square", "a cat"]
+PROMPTS = ["a red balloon and a blue bowl", "a cat"]
 
 
 @pytest.fixture(params=["embedded", "1", "2", "XL"])
@@ -189,7 +189,7 @@ def test_words_and_their_tokens(model_of):
     for prompt, word in (("a cartoon of a car", "car"), ("A CAR, and a cartoon", "car")):
         found = Words(texts, prompt)
         assert len(found.places(word)) == 1 and "".join(tokens(prompt, word)) == "car</w>"
-    assert "".join(tokens("a red circle and a teddy bear", "teddy bear")) == "teddy</w>bear</w>"
+    assert "".join(tokens("a red balloon and a teddy bear", "teddy bear")) == "teddy</w>bear</w>"
     twice = Words(texts, "a cat and a cat")
     assert len(twice.places("cat")) == 2 and twice.tokens("cat") == twice.tokens("cat#1") + twice.tokens("cat#2")
     for word, message in (

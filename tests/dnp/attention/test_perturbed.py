@@ -12,7 +12,7 @@ from dnp import DNPError, Sampling, paint
 from dnp.attention.perturbed import PERTURBED, Blur, Identity, Shuffle, Skip, blur, together
 from guidance import CFG, DNS, parse, prediction
 
-PROMPT, SEEDS, DDIM = "a red circle and a blue square", [3, 4], Sampling("ddim", "leading", 4)
+PROMPT, SEEDS, DDIM = "a red balloon and a blue bowl", [3, 4], Sampling("ddim", "leading", 4)
 p = prediction("prompt")
 
 

@@ -12,7 +12,7 @@ from dnp.attention.word_maps import Looking, over, word_maps
 from dnp.attention.words import Words
 from guidance import CFG
 
-EULER, PROMPT = Sampling("euler", "leading", 3), "a red circle and a blue square"
+EULER, PROMPT = Sampling("euler", "leading", 3), "a red balloon and a blue bowl"
 
 
 def walk(model, guidance, conditions, hook=None, seeds=(0, 1)):
@@ -28,7 +28,7 @@ def walk(model, guidance, conditions, hook=None, seeds=(0, 1)):
 
 def test_regions_are_guided_by_their_prompts(model_of):
     model = model_of("1")
-    texts = {"prompt": "a red circle", "left": "a blue square", "empty": ""}
+    texts = {"prompt": "a red balloon", "left": "a blue bowl", "empty": ""}
     conditions = {name: model.encode([text] * 2) for name, text in texts.items()}
     masks = boxes(model.shape[1:], {"left": (0, 0, 0.5, 1)})
     torch.manual_seed(0)
@@ -71,21 +71,21 @@ def test_segments_and_their_regions():
 
 def test_masks_of_a_plain_pass_sum_to_one(model_of):
     model = model_of("1")
-    hook = Segmenting(model, [PROMPT] * 2, {"round": "circle", "square": "square"}, (8, 8))
+    hook = Segmenting(model, [PROMPT] * 2, {"round": "balloon", "bowl": "bowl"}, (8, 8))
     conditions = {"prompt": model.encode([PROMPT] * 2), "empty": model.encode([""] * 2)}
     plain = walk(model, CFG(5), conditions)
     assert torch.equal(walk(model, CFG(5), conditions, hook), plain)  # it looks, and changes nothing
     masks = hook.masks()
-    assert list(masks) == ["prompt", "round", "square"]
+    assert list(masks) == ["prompt", "round", "bowl"]
     assert torch.allclose(sum(masks.values()), torch.ones(2, 1, *model.shape[1:]), atol=1e-6)
     assert all(mask.min() >= -1e-6 for mask in masks.values())
-    regions = {**conditions, "round": model.encode(["a pink star"] * 2), "square": model.encode(["a cat"] * 2)}
+    regions = {**conditions, "round": model.encode(["a pink apple"] * 2), "bowl": model.encode(["a cat"] * 2)}
     assert walk(model, regional(5, masks), regions).isfinite().all()
 
 
 def test_word_maps_are_the_mean_of_the_steps(model_of):
     model, seen = model_of("1"), []
-    looking = Looking(model, [PROMPT], ["circle", "blue square"], (8, 8))
+    looking = Looking(model, [PROMPT], ["balloon", "blue bowl"], (8, 8))
     conditions = {"prompt": model.encode([PROMPT]), "empty": model.encode([""])}
 
     def hook(step):
@@ -97,7 +97,7 @@ def test_word_maps_are_the_mean_of_the_steps(model_of):
     walk(model, CFG(5), conditions, hook, [0])
     mean, words = torch.stack(seen).mean(0), Words(model.texts, PROMPT)
     (maps,) = looking.maps()
-    for word, tokens in (("circle", words.tokens("circle")), ("blue square", words.tokens("blue square"))):
+    for word, tokens in (("balloon", words.tokens("balloon")), ("blue bowl", words.tokens("blue bowl"))):
         expected = mean[:, [1 + token for token in tokens]].amax(-1).view(8, 8)
         assert torch.allclose(maps[word], expected, atol=1e-6)
 

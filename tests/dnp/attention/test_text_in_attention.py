@@ -13,7 +13,7 @@ from dnp.attention.syngen import SynGen, colour_pairs, read_pairs, spacy_pairs
 from dnp.attention.words import Words
 from guidance import CFG, NegPrompt
 
-PROMPTS, NEGATIVES = ["a red circle and a blue square", "a pink star"], ["a dotted background", "a cat"]
+PROMPTS, NEGATIVES = ["a red balloon and a blue bowl", "a pink apple"], ["a white background", "a cat"]
 
 
 def difference(a, b):
@@ -98,7 +98,7 @@ def test_structured_diffusion_equals_the_mean_over_phrases(family, model_of):
     x, sigma = some(model)
     condition = model.encode(PROMPTS)
     whole = condition["encoder_hidden_states"]
-    parts = [["a red circle", "a blue square"], ["a pink star"]]
+    parts = [["a red balloon", "a blue bowl"], ["a pink apple"]]
     written = []
     for row, phrases, prompt in zip(whole, parts, PROMPTS, strict=True):
         several = [row]
@@ -122,13 +122,13 @@ def test_structured_diffusion_equals_the_mean_over_phrases(family, model_of):
     for phrases in (None, parts):
         assert difference(model.denoiser(x, sigma, **structured(model, PROMPTS, phrases)), expected) < 1e-5
     assert difference(expected, model.denoiser(x, sigma, **condition)) > 1e-4
-    with pytest.raises(DNPError, match="'a green star' is not in the prompt"):
-        structured(model, PROMPTS[1:], [["a green star"]])
+    with pytest.raises(DNPError, match="'a green apple' is not in the prompt"):
+        structured(model, PROMPTS[1:], [["a green apple"]])
 
 
 def test_structured_diffusion_in_parts_of_a_long_prompt(model_of):
     model = model_of("1")
-    prompts = ["a " + "very " * 80 + "big car and a red clock", "a pink star"]
+    prompts = ["a " + "very " * 80 + "big car and a red clock", "a pink apple"]
     condition = structured(model, prompts)
     values, whole = condition["attention"]["values"], condition["encoder_hidden_states"]
     alone = structured(model, prompts[1:])["attention"]["values"]
@@ -141,16 +141,16 @@ def test_structured_diffusion_in_parts_of_a_long_prompt(model_of):
 def test_syngen_s_loss_equals_a_computation_by_hand(model_of):
     model = model_of("1")
     x, sigma = some(model)
-    hook = SynGen(size=(8, 8)).on(model, ["a red circle and a blue square", "a pink star with a red circle"])
+    hook = SynGen(size=(8, 8)).on(model, ["a red balloon and a blue bowl", "a pink apple with a red balloon"])
     with capture(model.unet, (8, 8), (8, 8)) as maps:
         model.denoiser(x, sigma, **hook.condition)
     found = hook.loss(maps)
-    # BOS a red circle and a blue square; BOS a pink star with a red circle
+    # BOS a red balloon and a blue bowl; BOS a pink apple with a red balloon
     for sample, count, pairs in ((0, 7, [(1, 2), (5, 6)]), (1, 7, [(1, 2), (5, 6)])):
         if (
             len(
                 model.tokenizer(
-                    ["a red circle and a blue square", "a pink star with a red circle"][sample],
+                    ["a red balloon and a blue bowl", "a pink apple with a red balloon"][sample],
                     add_special_tokens=False,
                 ).input_ids
             )
@@ -173,11 +173,11 @@ def test_syngen_s_loss_equals_a_computation_by_hand(model_of):
 
 def test_syngen_goes_down_its_loss_alone_and_with_dnp(model_of):
     model, walk = model_of("1"), Sampling("euler", "leading", 4)
-    texts = ["a red circle and a blue square"]
+    texts = ["a red balloon and a blue bowl"]
     conditions = {"prompt": model.encode(texts), "negative": model.encode(NEGATIVES[:1]), "empty": model.encode([""])}
     for guidance in (CFG(5), NegPrompt(5, evaluations=2)):
         found = []
-        for hook in (None, SynGen([("red", "circle")], size=(8, 8)).on(model, texts)):
+        for hook in (None, SynGen([("red", "balloon")], size=(8, 8)).on(model, texts)):
             guided, noise = guidance.wrap(model.denoiser), samplers.noise(model.shape, [0])
             options = {"extra_args": conditions, "sampler": "euler", "hook": hook}
             found.append(samplers.sample(guided, noise, walk.sigmas(model.denoiser), **options))
@@ -201,7 +201,7 @@ def test_pairs(model_of):
         with pytest.raises(DNPError, match='no "a COLOUR NOUN" in the prompt'):
             colour_pairs(prompt)
     with pytest.raises(DNPError, match="the word 'green' is not in the prompt"):
-        SynGen([("green", "star")], size=(8, 8)).on(model_of("1"), PROMPTS[1:])
+        SynGen([("green", "apple")], size=(8, 8)).on(model_of("1"), PROMPTS[1:])
     assert read_pairs("red:car, white :clock#2") == [("red", "car"), ("white", "clock#2")]
     for text in ("red", "red:", "a:b:c", "red:car,"):
         with pytest.raises(DNPError, match="is no pair of a modifier and its noun: write red:car"):

@@ -27,7 +27,7 @@ def controlled(model_of, checkpoint, tmp_path_factory):
 
 
 def test_attention_under_a_controlnet(controlled, model_of):
-    prompts = ["a red circle and a blue square"]
+    prompts = ["a red balloon and a blue bowl"]
     torch.manual_seed(0)
     x, sigma = torch.randn(1, *controlled.shape), torch.tensor([3.0])
     condition = controlled.encode(prompts)

@@ -10,7 +10,7 @@ from captioning import Transformers
 from dnp.cli.main import main
 from dnp.models.stable_diffusion import StableDiffusion
 
-PROMPT = "a red circle and a blue square"
+PROMPT = "a red balloon and a blue bowl"
 
 
 def typed(*words, status=0, keys=None):

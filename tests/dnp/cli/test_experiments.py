@@ -73,7 +73,7 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(dnp, lines, tmp_path
         "--steps",
         "2,3",
         "--negatives",
-        "universal,a star",
+        "universal,a apple",
         "--per-category",
         1,
         "--seeds",
@@ -86,12 +86,12 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(dnp, lines, tmp_path
     assert len(cells) == (1 + 2) * 2 * 2 and len(records) == 3 * (1 + len(cells))
     page = (out / "report.html").read_text()
     assert "contrast by scale s" in page and "contrast by steps" in page and "contrast by strength w" not in page
-    assert "NegPrompt(s, evaluations=2), a star, 3 steps" in page and page.count('class="grid"') == 2 * 2
+    assert "NegPrompt(s, evaluations=2), a apple, 3 steps" in page and page.count('class="grid"') == 2 * 2
 
 
 def test_ablate_crosses_strengths_and_the_ways_to_make_diffusion_negatives(dnp, lines, tmp_path):
     out, prompts = tmp_path / "run", tmp_path / "prompts.txt"
-    prompts.write_text("a red circle and a blue square\n")
+    prompts.write_text("a red balloon and a blue bowl\n")
     late = "u + 3*(p - u) - StepScale(0, w, 2)*(n - u)"
     words = ("--strengths", "0,1", "--scales", "3,5", "--dns", "DNS(1)", "--dns", "DNS(3)", "--dns-steps", "2,3")
     words += ("--negatives", "auto,universal", "--steps", 3, "--prompts", prompts, "--seeds", "0", "--out", out)
@@ -115,11 +115,11 @@ def test_ablate_crosses_strengths_and_the_ways_to_make_diffusion_negatives(dnp, 
 
 def test_gap_draws_the_four_columns(dnp, lines, tmp_path):
     out = tmp_path / "run"
-    words = ("a red circle", "a green heart", "--steps", 2, "--scale", 4, "--out", out)
+    words = ("a red balloon", "a green car", "--steps", 2, "--scale", 4, "--out", out)
     assert "gap.png" in dnp("gap", *words).stderr
     records = {(r["arm"], r["prompt"]): r for r in lines(out)}
     assert len(records) == 2 * 4
-    for prompt in ("a red circle", "a green heart"):
+    for prompt in ("a red balloon", "a green car"):
         alone, caption = records["alone", prompt], records["dns", prompt]["caption"]
         # no prompt, the caption as the negative one: eq. 4 with p = ∅
         assert alone["guidance"] == "ε(empty) + 4 (ε(empty) − ε(negative))" and alone["negative_prompt"] == caption

@@ -10,7 +10,7 @@ from PIL import Image
 from captioning import Transformers
 from dnp.models.locate import EMBEDDED
 
-PROMPT = "a red circle and a blue square"
+PROMPT = "a red balloon and a blue bowl"
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
@@ -102,7 +102,7 @@ def test_the_record_in_a_picture(run):
     [
         (["--negative", "none"], {"plain"}),
         (["--negative", "universal"], {"plain", "dnp"}),
-        (["--negative", "a star", "--guidance", "u + s*(p - u) - w*(n - u)", "--strength", "2"], {"plain", "dnp"}),
+        (["--negative", "a apple", "--guidance", "u + s*(p - u) - w*(n - u)", "--strength", "2"], {"plain", "dnp"}),
         (["--negative", "none", "--guidance", "8*p - 7*u", "--sampler", "ddim", "--schedule", "leading"], {"plain"}),
         (["--guidance", "8*p - 7*u"], {"plain"}),  # no diffusion-negative nor caption, which nothing would use
     ],
@@ -115,11 +115,11 @@ def test_other_negatives_and_formulas(generate, lines, tmp_path, options, arms):
         assert records["plain"]["evaluations"] == 2 and "8" in records["plain"]["guidance"]
     if "dnp" in arms:
         universal = json.loads((EMBEDDED / "dnp.json").read_text())["universal"]
-        assert records["dnp"]["negative_prompt"] == ("a star" if "a star" in options else universal)
+        assert records["dnp"]["negative_prompt"] == ("a apple" if "a apple" in options else universal)
 
 
 def test_a_negative_prompt_that_somebody_wrote_is_used_as_it_is(dnp, generate, lines, tmp_path):
-    long = '"a star" on a  gray background, ' * 30
+    long = '"a apple" on a  gray background, ' * 30
     generate(tmp_path / "out", "--negative", long)
     assert {r["negative_prompt"] for r in lines(tmp_path / "out")} == {"", long}
     own = ["--arms", "plain", "--arm", "own", "NegPrompt(s, strength=w)", long, "--per-category", "1", "--seeds", "0"]
@@ -139,25 +139,25 @@ def test_a_word_that_the_model_never_saw(dnp, lines, tmp_path):
         "generate", "a red zebra", "--out", tmp_path / "out", "--steps", 1, "--device", "cpu", "--negative", "none"
     )
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
-    assert "was never shown 'zebra'; it knows: a an and on background circle" in warning
+    assert "was never shown 'zebra'; it knows: a an and with cat dog" in warning
     assert len(lines(tmp_path / "out")) == 1
 
 
 def test_a_person_is_asked(generate, lines, tmp_path):
     asked = ["--negative", "ask", "--count", "2"]
-    assert "That is empty." in generate(tmp_path / "out", *asked, keys="a white cross\n\na star\n").stderr
+    assert "That is empty." in generate(tmp_path / "out", *asked, keys="a white bench\n\na apple\n").stderr
     found = [record["negative_prompt"] for record in lines(tmp_path / "out") if record["arm"] == "dnp"]
-    assert found == ["a white cross", "a star"]
+    assert found == ["a white bench", "a apple"]
 
 
 def test_a_batch_makes_the_same_pictures_up_to_rounding(generate, run, tmp_path):
-    generate(tmp_path / "out", "--seed", "0-2", "--batch", "2", "--negative", "a star")
-    generate(tmp_path / "one", "--seed", "0-2", "--negative", "a star")
+    generate(tmp_path / "out", "--seed", "0-2", "--batch", "2", "--negative", "a apple")
+    generate(tmp_path / "one", "--seed", "0-2", "--negative", "a apple")
     for one in (tmp_path / "one").glob("0*.png"):
         with Image.open(one) as a, Image.open(tmp_path / "out" / one.name) as b:
             assert abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
     assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["batch"] == 2
-    (line,) = generate(tmp_path / "out", "--seed", "3", "--negative", "a star", status=2).stderr.splitlines()
+    (line,) = generate(tmp_path / "out", "--seed", "3", "--negative", "a apple", status=2).stderr.splitlines()
     assert "batch is 2 there" in line
 
 
@@ -173,7 +173,7 @@ def test_a_batch_makes_the_same_pictures_up_to_rounding(generate, run, tmp_path)
         (["--guidance", "u + 2*(p - ε(other))"], "needs a text for 'other'"),
         (["--dns", "u + 2*(n - p)"], "needs a text for 'negative'"),
         (["--negative", "none", "--guidance", "u + 2*(p - n)"], "needs a text for 'negative'"),
-        (["--guidance", "CFG(s)", "--negative", "a star"], "takes no negative prompt: leave --negative 'a star' out"),
+        (["--guidance", "CFG(s)", "--negative", "a apple"], "takes no negative prompt: leave --negative 'a apple' out"),
         (["--seed", "0-3", "--count", "4"], "--seed already names 4 seeds: leave --count 4 out"),
         (["--model", "no/such/model"], "there is no model directory 'no/such/model'"),
         (["--captioner", "./nothing"], "there is no folder ./nothing"),

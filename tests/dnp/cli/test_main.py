@@ -19,17 +19,17 @@ def one_line(dnp, *words):
     [
         (["genrate"], "Did you mean 'generate'?"),
         (["--sede"], "No such option '--sede'"),
-        (["generate", "a star", "--captoner", "x"], "--captioner"),
+        (["generate", "a apple", "--captoner", "x"], "--captioner"),
         (["generate"], "Missing argument 'PROMPT'. (see dnp generate --help)"),
-        (["generate", "a star", "--empty", "nothing"], "'encoded', 'zeros'"),
+        (["generate", "a apple", "--empty", "nothing"], "'encoded', 'zeros'"),
         (["sweep", "--steps", "0"], "0 is not in the range 1<=x<=10000"),
         (["sweep", "--steps", "1000000000"], "not in the range"),
         (["gap", "--batch", "1000000"], "not in the range"),
         (["sweep", "--workers", "0"], "not in the range"),
-        (["generate", "a star", "--seed", "0-1000000000000"], "are 1,000,000,000,001 seeds: give 100,000 at most"),
-        (["generate", "a star", "--count", "1000000"], "not in the range"),
-        (["generate", "a star " * 10_000], "has 70,000 characters: the most are 10,000"),
-        (["gap", "a star " * 10_000], "has 70,000 characters"),
+        (["generate", "a apple", "--seed", "0-1000000000000"], "are 1,000,000,000,001 seeds: give 100,000 at most"),
+        (["generate", "a apple", "--count", "1000000"], "not in the range"),
+        (["generate", "a apple " * 10_000], "has 70,000 characters: the most are 10,000"),
+        (["gap", "a apple " * 10_000], "has 70,000 characters"),
     ],
 )
 def test_one_line_names_the_value_and_the_remedy(dnp, tmp_path, monkeypatch, words, says):
@@ -41,8 +41,8 @@ def test_one_line_names_the_value_and_the_remedy(dnp, tmp_path, monkeypatch, wor
 @pytest.mark.parametrize(
     "words",
     [
-        ["generate", "a star", "--captioner", ""],
-        ["generate", "a star", "--negative", " "],
+        ["generate", "a apple", "--captioner", ""],
+        ["generate", "a apple", "--negative", " "],
         ["sweep", "--arms", ""],
         ["sweep", "--prompts", ""],
         ["sweep", "--choose", ""],
@@ -50,7 +50,7 @@ def test_one_line_names_the_value_and_the_remedy(dnp, tmp_path, monkeypatch, wor
         ["ablate", "CFG(s)", "--dns", ""],
         ["gap", "--model", ""],
         ["gap", "--out", ""],
-        ["generate", "a star", "--lora", "x", "--lora", ""],
+        ["generate", "a apple", "--lora", "x", "--lora", ""],
         ["score", "out", "--metrics", ""],
         ["report", "out", "--baseline", ""],
     ],

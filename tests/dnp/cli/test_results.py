@@ -4,7 +4,7 @@ import json
 
 from PIL import Image, PngImagePlugin
 
-PROMPT = "a red circle and a blue square"
+PROMPT = "a red balloon and a blue bowl"
 
 
 def test_show(dnp, lines, run, tmp_path):
@@ -72,9 +72,9 @@ def test_unknown_metrics_and_checkpoints_are_one_line(dnp, swept):
 
 def test_what_a_terminal_would_act_on_is_shown_instead(dnp, run, tmp_path):
     with Image.open(run / "00001-dnp.png") as image:
-        record = json.loads(image.info["dnp"]) | {"negative_prompt": "a \x1b[2J star"}
+        record = json.loads(image.info["dnp"]) | {"negative_prompt": "a \x1b[2J apple"}
         info = PngImagePlugin.PngInfo()
         info.add_itxt("dnp", json.dumps(record))
         image.save(tmp_path / "hostile.png", pnginfo=info)
-    assert r"negative  a \x1b[2J star" in dnp("show", tmp_path / "hostile.png").stdout
+    assert r"negative  a \x1b[2J apple" in dnp("show", tmp_path / "hostile.png").stdout
     assert r"'\x1b[2J'" in dnp("sweep", "--arms", "\x1b[2J", status=2).stderr

@@ -12,7 +12,7 @@ from dnp.models.locate import EMBEDDED
 from eval.prompts import Prompt
 
 HOW = replace(Defaults.of(EMBEDDED), steps=2, dns_steps=2)
-PROMPTS = tuple(map(Prompt, ("a red circle", "a green heart")))
+PROMPTS = tuple(map(Prompt, ("a red balloon", "a green car")))
 
 
 def plan_of(names, own=()):
@@ -49,7 +49,7 @@ def test_what_a_formula_does_not_take_is_not_made(formula):
 
 
 def test_diffusion_negatives_leave_other_arms_their_names():
-    one = plan_of(["plain", "dnp"], [("dns2", "CFG(s)", "none"), ("dns-late", "u + s*(p - n)", "a star")])
+    one = plan_of(["plain", "dnp"], [("dns2", "CFG(s)", "none"), ("dns-late", "u + s*(p - n)", "a apple")])
     two = replace(one.arms[1], name="other", dns="DNS(1)")
     plan = replace(one, arms=(*one.arms, two))
     assert list(plan.negatives.values()) == ["dns", "dns3"]

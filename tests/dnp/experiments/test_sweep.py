@@ -16,12 +16,12 @@ from dnp.models.locate import EMBEDDED
 from eval.prompts import Prompt
 
 HOW = replace(Defaults.of(EMBEDDED), steps=2, dns_steps=2)
-TEXTS = ("a red circle and a blue square", "a green heart and a white star", "a pink cross and a gray heart")
+TEXTS = ("a red balloon and a blue bowl", "a green car and a white apple", "a pink bench and a gray car")
 PROMPTS = tuple(Prompt(text, tuple(text.split(" and ")), "two") for text in TEXTS)
 
 
 def plan_of(names=("plain", "dnp", "shuffled"), own=(), prompts=PROMPTS, batch=2, **scales) -> Plan:
-    others = ("a purple star", "a black heart") if "random" in names else ()
+    others = ("a purple apple", "a black car") if "random" in names else ()
     return Plan("embedded", prompts, tuple(arms(names, own, HOW, scales)), others, batch=batch)
 
 
@@ -80,11 +80,11 @@ def test_arms_start_from_the_same_noise(tmp_path):
 
 
 def test_all_arms_by_name_and_formula(tmp_path):
-    plan = plan_of([*ARMS], [("mine", "u + s*(p - n)", "a star")], PROMPTS[:2], universal=3.0)
+    plan = plan_of([*ARMS], [("mine", "u + s*(p - n)", "a apple")], PROMPTS[:2], universal=3.0)
     ledger = sweep(plan, [0], tmp_path)
     made = {r["arm"]: r for r in ledger.records.values()}
     assert set(made) == {*ARMS, "mine", "dns"}
-    assert made["mine"]["negative_prompt"] == "a star" and made["mine"]["strength"] is None
+    assert made["mine"]["negative_prompt"] == "a apple" and made["mine"]["strength"] is None
     assert made["universal"]["scale"] == 3 and made["universal"]["negative_prompt"] == HOW.universal
     assert made["random"]["negative_prompt"] in plan.others
     assert {r["source"] for name, r in made.items() if name.startswith("dn")} == {"dns", "auto"}

@@ -18,7 +18,7 @@ from dnp.recipe import hook_of, paint
 from eval.prompts import Prompt
 
 HOW = replace(Defaults.of(EMBEDDED), steps=1, dns_steps=1)
-PLAN = Plan("embedded", tuple(map(Prompt, ("a red circle", "a green heart"))), tuple(arms(["dnp"], [], HOW)))
+PLAN = Plan("embedded", tuple(map(Prompt, ("a red balloon", "a green car"))), tuple(arms(["dnp"], [], HOW)))
 
 
 class Captioner:
@@ -79,7 +79,7 @@ def test_the_rows_of_the_paper_s_second_table(embedded, tmp_path):
         name = "says"
 
         def __call__(self, images):
-            return ["a plain gray background"] * len(images)
+            return ["a gray background"] * len(images)
 
     def do(plan, todo, threads):
         return (Painter(plan, embedded, Says())(unit) for unit in todo)
@@ -90,7 +90,7 @@ def test_the_rows_of_the_paper_s_second_table(embedded, tmp_path):
     for place, prompt in enumerate(PLAN.prompts):
         row = {arm: records[f"images/{arm}/000{place}-00005.png"] for arm in ("plain", "dnp", "ae", "ae+dnp")}
         assert len({record["sha256"] for record in row.values()}) == 4
-        assert row["ae"]["negative_prompt"] == "" and row["ae+dnp"]["negative_prompt"] == "a plain gray background"
+        assert row["ae"]["negative_prompt"] == "" and row["ae+dnp"]["negative_prompt"] == "a gray background"
         hook = AttendAndExcite().on(embedded, [prompt.text])
         paint(embedded, "CFG(7.5)", {"prompt": prompt.text}, 5, plan.arms[2].sampling, hook=hook_of(hook))
         assert row["ae"]["evaluations"] == row["plain"]["evaluations"] + hook.evaluations[0]

@@ -106,13 +106,13 @@ def test_v_prediction(copy, replaced, embedded):
     change(copy / "scheduler/scheduler_config.json", replaced, prediction_type="v_prediction")
     model = StableDiffusion(str(copy))
     # With v = αε − σ'x₀ and z = αx₀ + σ'ε, the same network says x₀ = αz − σ'v.
-    x, sigma, condition = torch.ones(1, *model.shape), torch.tensor([2.0]), model.encode(["a star"])
+    x, sigma, condition = torch.ones(1, *model.shape), torch.tensor([2.0]), model.encode(["a apple"])
     signal, noise = 1 / 5**0.5, 2 / 5**0.5
     t = model.denoiser.sigma_to_t(sigma)
     v = model.unet(x * signal, t, **condition).sample
     found = model.denoiser(x, sigma, **condition)
     torch.testing.assert_close(found, signal * x * signal - noise * v, rtol=1e-4, atol=1e-4)
-    (image,), _ = paint(model, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    (image,), _ = paint(model, CFG(2), {"prompt": ["a apple"]}, [0], Sampling(steps=1))
     assert image.size == (64, 64)
 
 
@@ -287,15 +287,15 @@ def test_noise_levels_of_another_kind(copy, capfd, replaced):
 
 def test_offloading_changes_nothing(embedded):
     model = StableDiffusion("embedded", "cpu", cpu_offload=True)
-    (ours,), _ = paint(model, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
-    (theirs,), _ = paint(embedded, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    (ours,), _ = paint(model, CFG(2), {"prompt": ["a apple"]}, [0], Sampling(steps=1))
+    (theirs,), _ = paint(embedded, CFG(2), {"prompt": ["a apple"]}, [0], Sampling(steps=1))
     assert ours.tobytes() == theirs.tobytes()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_offloading_leaves_nothing_on_the_gpu():
     model = StableDiffusion("embedded", "cuda", cpu_offload=True)
-    paint(model, CFG(2), {"prompt": ["a star"]}, [0], Sampling(steps=1))
+    paint(model, CFG(2), {"prompt": ["a apple"]}, [0], Sampling(steps=1))
     for part in (model.text_encoder, model.unet, model.autoencoder):
         assert {weight.device.type for weight in part.parameters()} == {"cpu"}
 
@@ -312,13 +312,13 @@ def test_half_precision_loads_and_walks_in_float32():
     model = StableDiffusion("embedded", device="cpu", dtype="bfloat16")
     assert {p.dtype for p in model.unet.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.autoencoder.parameters()} == {torch.float32}
-    found = model.denoiser(torch.ones(1, *model.shape), torch.ones(1), **model.encode(["a star"]))
+    found = model.denoiser(torch.ones(1, *model.shape), torch.ones(1), **model.encode(["a apple"]))
     assert found.dtype == torch.float32
 
 
 def test_warnings_of_a_prompt(embedded):
-    (warning,) = embedded.warnings("a Red zebra, and a star or two")
+    (warning,) = embedded.warnings("a Red zebra, and a apple or two")
     assert "never shown 'zebra', 'or', 'two'; it knows: a an and" in warning
-    assert embedded.warnings("a red star") == []
-    (warning,) = embedded.warnings("a red star and " * 40)
+    assert embedded.warnings("a red apple") == []
+    (warning,) = embedded.warnings("a red apple and " * 40)
     assert "160 tokens, more than the 30 that the model reads at once: it is read in 6 parts" in warning

@@ -20,7 +20,7 @@ from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG, DNS, NegPrompt, PerpNeg
 
 KINDS = {"1": StableDiffusionControlNetPipeline, "XL": StableDiffusionXLControlNetPipeline}
-SAMPLING, TEXTS = Sampling("euler", "leading", 3), {"prompt": ["a red circle"], "negative": ["a blue square"]}
+SAMPLING, TEXTS = Sampling("euler", "leading", 3), {"prompt": ["a red balloon"], "negative": ["a blue bowl"]}
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -12,7 +12,7 @@ from dnp.models.flow import FlowModel, load, load_flow
 from dnp.models.flow_denoiser import FIRST_IN_FLOAT64, FlowDenoiser, pack
 from guidance import CFG, DNS, NegPrompt
 
-PROMPT, NEGATIVE, SEEDS = "a red circle and a blue square", "a dotted pink background", [3, 4]
+PROMPT, NEGATIVE, SEEDS = "a red balloon and a blue bowl", "a pink background", [3, 4]
 SIZE = (24, 32)
 
 

@@ -14,7 +14,7 @@ from dnp import DNPError, Sampling, paint
 from dnp.models.stable_diffusion import StableDiffusion
 from guidance import CFG, DNS, NegPrompt
 
-PROMPT, NEGATIVE, SEEDS, STEPS = "a red circle and a blue square", "a dotted pink background", [3, 4], 4
+PROMPT, NEGATIVE, SEEDS, STEPS = "a red balloon and a blue bowl", "a pink background", [3, 4], 4
 CASES = {
     # SDXL's pipeline, asked for no negative prompt, takes zeros for the empty one: so does its model here by default.
     "cfg": (CFG(7.5), {"guidance_scale": 7.5, "prompt": PROMPT}),
@@ -102,7 +102,7 @@ def test_the_size_is_a_condition_of_xl(pipeline_of, model_of, latents_of):
 
 def test_one_text_is_one_prompt(model_of):
     model = model_of("XL")
-    one, listed = model.encode("a red circle"), model.encode(["a red circle"])
+    one, listed = model.encode("a red balloon"), model.encode(["a red balloon"])
     assert one["encoder_hidden_states"].shape[0] == 1
     assert torch.equal(one["encoder_hidden_states"], listed["encoder_hidden_states"])
     assert one["added_cond_kwargs"]["time_ids"].shape == (1, 6)

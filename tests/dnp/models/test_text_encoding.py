@@ -8,7 +8,7 @@ import samplers
 from dnp import Sampling
 from guidance import CFG
 
-WORDS = "a red circle and a blue square on a dotted pink background and a star "
+WORDS = "a red balloon and a blue bowl on a white pink background and a apple "
 LONG = WORDS * 7  # of a token for each of its 14 words
 
 

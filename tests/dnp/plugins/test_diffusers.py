@@ -24,7 +24,7 @@ from dnp.models.flow_denoiser import FIRST_IN_FLOAT64, pack
 from dnp.plugins.diffusers import DNPPipeline, FormulaGuider, guide
 from guidance import GuidanceError, parse
 
-PROMPT, NEGATIVE, SEEDS, STEPS = "a red circle and a blue square", "a dotted pink background", [3, 4], 4
+PROMPT, NEGATIVE, SEEDS, STEPS = "a red balloon and a blue bowl", "a pink background", [3, 4], 4
 TEXTS = {"prompt": [PROMPT] * 2, "negative": [NEGATIVE] * 2, "empty": [""] * 2}
 FORMULAS = [
     "u + 5*(p - u) - 2*(n - u)",

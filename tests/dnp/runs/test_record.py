@@ -10,13 +10,13 @@ from PIL import Image
 from dnp import DNPError
 from dnp.runs.record import Record, read_record, versions
 
-FACTS = {"path": "a.png", "prompt": "a red circle", "seed": 3, "arm": "dnp", "source": "auto", "guidance": "p"}
+FACTS = {"path": "a.png", "prompt": "a red balloon", "seed": 3, "arm": "dnp", "source": "auto", "guidance": "p"}
 FACTS |= {"model": "embedded", "dtype": "float32", "sampler": "euler", "schedule": "karras", "steps": 2}
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), "uint8"))
 
 
 def test_a_line_and_its_png(tmp_path):
-    line, data = Record(**FACTS, evaluations=4, scale=7.5, negative_prompt="a star").line(PICTURE, 1.23456)
+    line, data = Record(**FACTS, evaluations=4, scale=7.5, negative_prompt="a apple").line(PICTURE, 1.23456)
     (tmp_path / "a.png").write_bytes(data)
     assert hashlib.sha256(data).hexdigest() == line["sha256"] and line["seconds"] == 1.2346 and line["peak_mib"] > 1
     measured = {"sha256", "seconds", "peak_mib"}
@@ -24,13 +24,13 @@ def test_a_line_and_its_png(tmp_path):
     assert record == {key: value for key, value in line.items() if key not in measured}
     empty = {"category": "", "strength": None, "caption": "", "captioner": "none"}
     size = {"width": 6, "height": 4, "versions": versions()}
-    assert record == FACTS | {"evaluations": 4, "scale": 7.5, "negative_prompt": "a star"} | empty | size
+    assert record == FACTS | {"evaluations": 4, "scale": 7.5, "negative_prompt": "a apple"} | empty | size
     assert Image.open(tmp_path / "a.png").tobytes() == PICTURE.tobytes()
-    assert Record(**FACTS, evaluations=4, scale=7.5, negative_prompt="a star").line(PICTURE, 9)[1] == data
+    assert Record(**FACTS, evaluations=4, scale=7.5, negative_prompt="a apple").line(PICTURE, 9)[1] == data
 
 
 def test_what_is_not_always_there():
-    more = {"category": "two", "entities": ["a red circle"], "model_options": {"size": "6x4"}, "caption_error": "why"}
+    more = {"category": "two", "entities": ["a red balloon"], "model_options": {"size": "6x4"}, "caption_error": "why"}
     line, _ = Record(**FACTS, evaluations=4, **more).line(PICTURE, 1)
     assert more.items() <= line.items()
 
