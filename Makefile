@@ -16,7 +16,7 @@ help:  ## list the targets
 install: .venv/installed  ## make .venv with the package and what its tests need
 
 demo: install  ## a prompt becomes Figure 1: plain, diffusion-negative, and with its caption as negative
-	$(BIN)/dnp generate "$$($(BIN)/python -c 'from eval.prompts import *; print(world_prompts()[0])')" --seed 0-3 --out out/demo
+	$(BIN)/dnp generate "$$($(BIN)/python -c 'from eval.prompts import attend_and_excite; print(attend_and_excite()[0].text)')" --seed 0-3 --out out/demo
 
 test: install  ## the tests
 	$(BIN)/python -m pytest

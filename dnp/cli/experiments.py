@@ -100,10 +100,10 @@ def sweep(
     Stopped or killed, the same command goes on where it was.
 
     \b
-    dnp sweep --prompts world --seeds 0-7 --choose 3,5,7.5,10 --out out/world
+    dnp sweep --per-category 50 --seeds 0-7 --choose 3,5,7.5,10 --out out/ae
     dnp sweep --prompts attend-and-excite --per-category 50 --model DIR --arm late "CFG(StepScale(0, s, 5))" none
-    dnp score out/world
-    dnp report out/world
+    dnp score out/ae
+    dnp report out/ae
     """
     from dnp.experiments.arms import arms as arms_of
     from dnp.experiments.choose import choose_scales, split

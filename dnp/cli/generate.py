@@ -81,7 +81,7 @@ def generate(prompt: str, seeds: Sequence[int], count: int | None, how: dict[str
     """Make pictures of PROMPT: plain, its diffusion-negative, and with the caption of that as negative prompt.
 
     \b
-    dnp generate "a red balloon and a blue bowl" --seed 0-7
+    dnp generate "a cat and a red balloon" --seed 0-7
     dnp generate "a cat and a dog" --model sd15.safetensors --size 768x512 --lora style.safetensors:0.8
     dnp generate "a cat and a dog" --model DIR --negative ask             you describe the diffusion-negative picture
     dnp generate "a green car" --negative "a apple" --guidance "u + s*(p - u) - w*(n - u)" --strength 1

@@ -59,7 +59,7 @@ def main(ctx: click.Context) -> None:
     """Better pictures from the same prompt: diffusion-negative prompting, and every guidance formula.
 
     \b
-    dnp generate "a red balloon and a blue bowl"             with the embedded model, offline
+    dnp generate "a cat and a red balloon"             with the embedded model, offline
     dnp generate "a cat and a dog" --model runwayml/stable-diffusion-v1-5
     dnp show out/generate                                     what made these pictures
     dnp sweep --out out/mine && dnp score out/mine && dnp report out/mine

@@ -241,12 +241,12 @@ def prompts() -> tuple[Decorator[Any], ...]:
     return (
         option(
             "--prompts",
-            default="world",
+            default="attend-and-excite",
             metavar="SET|FILE",
             help="A text file with one prompt a line, or a set.",
             lists=_prompt_sets,
         ),
-        option("--per-category", type=COUNT, help="Prompts of each category [default: all, of world 50]."),
+        option("--per-category", type=COUNT, help="Prompts of each category, drawn with a fixed seed; the paper takes 50 [default: all]."),
     )
 
 
