@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.text import lines
 from eval.world import COLOURS, SCENES, Scene, Thing, describe, parse
 
 PROMPT_SETS = {
@@ -96,10 +97,9 @@ def _from_file(name: str) -> list[Prompt]:
     if not path.is_file():
         raise ValueError(f"the prompt set {name!r} is neither a text file nor one of {', '.join(PROMPT_SETS)}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        texts = [" ".join(line.split()) for line in lines(path.read_bytes())]
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text file in UTF-8: write a prompt in each line") from None
-    texts = [" ".join(line.split()) for line in lines]
     texts = list(dict.fromkeys(text for text in texts if text and not text.startswith("#")))
     if not texts:
         raise ValueError(f"there are no prompts in {name}: write one in each line; lines with # are comments")

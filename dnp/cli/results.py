@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,23 @@ def show(path: Path, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(record, ensure_ascii=False))
             continue
-        click.echo(visible(f"{record['path']}: {record['prompt']!r}, seed {record['seed']} ({record['arm']})"))
-        rows = {
-            "guidance": record["guidance"],
-            "negative": record["negative_prompt"],
-            "caption": record["caption"],
-            "sampler": f"{record['sampler']}, {record['schedule']}, {record['steps']} steps, "
-            f"{record['evaluations']} evaluations",
-            "model": f"{record['model']} ({record['dtype']})",
-        }
-        for key, value in rows.items():
+        seed, arm = record.get("seed"), record.get("arm")
+        facts = ("" if seed is None else f", seed {seed}") + (f" ({arm})" if arm else "")
+        click.echo(visible(f"{record['path']}: {record['prompt']!r}{facts}"))
+        for key, value in _rows(record).items():
             if value:
                 click.echo(visible(f"  {key:9} {value}"))
+
+
+def _rows(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a record says, as far as it does: a manifest of another program may have few facts."""
+    steps, cost = record.get("steps"), record.get("evaluations")
+    walk = [record.get("sampler"), record.get("schedule"), steps and f"{steps} steps", cost and f"{cost} evaluations"]
+    model, dtype = record.get("model"), record.get("dtype")
+    return {
+        "guidance": record.get("guidance", ""),
+        "negative": record.get("negative_prompt", ""),
+        "caption": record.get("caption", ""),
+        "sampler": ", ".join(fact for fact in walk if fact),
+        "model": f"{model} ({dtype})" if model and dtype else model or "",
+    }

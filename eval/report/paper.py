@@ -34,7 +34,7 @@ METHODS = (
     Method("SD+auto-DNP", "dnp", "plain"),
     Method("SD+DNP", "dnp-person", "plain"),
     Method("Attend & Excite (A&E)", "ae"),
-    Method("A&E+auto-DNP", "ae-dnp", "ae"),
+    Method("A&E+auto-DNP", "ae+dnp", "ae"),
 )
 _SD, _AUTO, _PERSON, _AE, _AE_AUTO = (method.title for method in METHODS)
 

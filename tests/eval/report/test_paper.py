@@ -28,11 +28,11 @@ def runs(tmp_path_factory, write_run):
         }
         return write_run(tmp_path_factory.mktemp(name), values)
 
-    arms = {"plain": 0.0, "dnp": 0.02, "ae": 0.03, "ae-dnp": 0.05, "universal": 0.01}
+    arms = {"plain": 0.0, "dnp": 0.02, "ae": 0.03, "ae+dnp": 0.05, "universal": 0.01}
     two = made("two", ["animal-animal", "object-object"], arms, CLIP)
     humans = made("humans", ["humans"], {"plain": 0.0, "dnp": 0.01, "dnp-person": 0.02}, ("clip cosine",))
     with open(two / "scores.csv", "a", newline="") as file:
-        scores = {"plain": 10.0, "dnp": 11.0, "ae": 8.0, "ae-dnp": 12.0}
+        scores = {"plain": 10.0, "dnp": 11.0, "ae": 8.0, "ae+dnp": 12.0}
         csv.writer(file).writerows(["", arm, "", "", "", "inception score", value] for arm, value in scores.items())
     return two, humans
 
@@ -76,7 +76,7 @@ def test_table_2a_has_its_rows_and_ours_with_gains_over_the_right_arm(runs):
         if row["metric"] == CLIP[0]:
             values.setdefault(row["arm"], {})[row["prompt"], row["seed"]] = float(row["value"])
     pairs = list(values["ae"])
-    a, b = ([values[arm][pair] for pair in pairs] for arm in ("ae-dnp", "ae"))
+    a, b = ([values[arm][pair] for pair in pairs] for arm in ("ae+dnp", "ae"))
     g = gain(a, b, {"prompt": [p for p, _ in pairs], "seed": [s for _, s in pairs]})
     percent = 100 * (np.mean(a) / np.mean(b) - 1)
     assert rows["A&E+auto-DNP"][0] == (
