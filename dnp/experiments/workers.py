@@ -33,12 +33,15 @@ def workers(where: Place, work: Work | None = None) -> Iterator[Do]:
         DNPError: A worker died, or Ray is not installed or does not answer.
     """
     if work is None:
-        from dnp.experiments.worker import do as work
+        from dnp.experiments import worker
+
+        work = worker.do
     if where.ray:
         with _ray(where.workers, where.ray, work) as do:
             yield do
     elif where.workers == 1:
-        yield lambda plan, todo, threads: (work(plan, unit, threads) for unit in todo)
+        one = work
+        yield lambda plan, todo, threads: (one(plan, unit, threads) for unit in todo)
     else:
         context = get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
