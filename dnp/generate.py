@@ -78,7 +78,7 @@ def generate(
         walk.sigmas(loaded.denoiser)  # which refuses more steps than there are, before anything is made
     captioner = _captioner(negative, how, loaded)
     at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at)
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at=at)
     settings = {
         "prompt": prompt,
         "negative": negative,
