@@ -152,8 +152,8 @@ def paint(
     return model.decode(latents), guided.evaluations
 
 
-def _one(attending: Attending | None, on_the_way: OnTheWay | None) -> Hook | None:
-    # What is captioned on the way is what was attended to
+def hook_of(attending: Attending | None, on_the_way: OnTheWay | None = None) -> Hook | None:
+    """What `paint` takes as its hook: what is captioned on the way is what was attended to."""
     if attending is None:
         return on_the_way
 
@@ -218,10 +218,10 @@ class DNP:
         plain: Of the picture to compare with.
         sampling: Of the plain and the final picture.
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
-        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
-        within: name of a condition of the final picture → what makes it, as `paint` takes it.
         at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
+        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
+        within: Name of a condition of the final picture → what makes it, as `paint` takes it.
 
     Raises:
         DNPError: a guidance names a condition that has no text; the captioner is a text.
@@ -235,10 +235,10 @@ class DNP:
     plain: Guidance | str = field(default_factory=lambda: CFG(7.5))
     sampling: Sampling = field(default_factory=Sampling)
     dns_sampling: Sampling | None = None
-    attend: Attend | None = None
-    within: Mapping[str, Within] = field(default_factory=dict)
     at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)
+    attend: Attend | None = None
+    within: Mapping[str, Within] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.captioner, str):
@@ -324,7 +324,7 @@ class DNP:
             seeds,
             sampling,
             self.progress(stage),
-            _one(attending, on_the_way),
+            hook_of(attending, on_the_way),
             self.within if final else {},
         )
         for place, (result, image) in enumerate(zip(results, images, strict=True)):

@@ -16,11 +16,13 @@ nothing of prompts, samplers or images.
 from .algebra.direction import Direction
 from .algebra.formula import Added, Formula, Guidance, Linear, Renamed, prediction
 from .algebra.modifier import Modifier
-from .algebra.parsing import from_json, parse, strategies
+from .algebra.parsing import from_json, parse
 from .algebra.scales import CosineScale, LinearScale, StepScale
+from .algebra.spelling import strategies
 from .algebra.weights import Scale
+from .denoiser.batch import Execution
 from .denoiser.evaluator import Evaluator
-from .denoiser.guided import Execution, GuidedDenoiser, Trace
+from .denoiser.guided import GuidedDenoiser, Trace
 from .denoiser.models import Models
 from .errors import GuidanceError
 from .rules.answer import ANSWER

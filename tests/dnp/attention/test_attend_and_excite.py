@@ -70,7 +70,7 @@ class Double:
 def test_latents_equal_the_deprecated_pipeline_s(family, model_of, pipeline_of, monkeypatch):
     model = Double(model_of(family))
     pipeline = pipeline_of(family, StableDiffusionAttendAndExcitePipeline)
-    pipeline.unet = model.unet
+    pipeline.unet, pipeline.text_encoder = model.unet, pipeline.text_encoder.double()  # whose dtype texts get
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     refine = pipeline._perform_iterative_refinement_step
     monkeypatch.setattr(
@@ -183,8 +183,8 @@ def test_with_dnp_the_final_picture_alone_is_attended_to(model_of, latents_of):
 def test_what_cannot_be_attended_to(model_of):
     model = model_of("1")
     for words, size, message in (
-        (["dog"], None, "the word 'dog' is not in the prompt 'a red circle"),
-        ([], None, "no word to attend to"),
+        (["dog"], (8, 8), "the word 'dog' is not in the prompt 'a red circle"),
+        ([], (8, 8), "no word to attend to"),
         (None, (5, 5), "does not attend to the text at 5x5: for these latents there are 8x8, 4x4"),
     ):
         with pytest.raises(DNPError, match=message):
