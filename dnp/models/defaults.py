@@ -17,6 +17,7 @@ class Defaults:
     The paper does not state its settings. The values here are Attend-and-Excite's for Stable Diffusion 1.4 (50 steps,
     scale 7.5), a natural guess, with the paper's negative prompt of three evaluations (eq. 4, w = s). The
     diffusion-negative picture takes half the steps, which cost no adherence on the embedded model (its card).
+    Attention to words is looked at where the latents' side is divided by `attention` (16x16 for pictures of 512x512).
     """
 
     scale: float = 7.5
@@ -30,6 +31,7 @@ class Defaults:
     captioner: str = "Salesforce/blip2-opt-2.7b"
     universal: str | None = None
     words: tuple[str, ...] = ()
+    attention: int = 4
 
     def but(self, **options: Any) -> Defaults:
         """With those of the options that are not None. Where only `steps` is one of them, `dns_steps` are no more."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from dnp.errors import DNPError
-from dnp.runs.record import Line
+from dnp.runs.record import WHERE_GIVEN, Line
 from eval.manifest import read_manifest, write_whole
 
 Own = TypeVar("Own", bound="Run")
@@ -142,7 +142,9 @@ class Run:
 
 
 def _text(records: Sequence[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    # Reading a manifest fills in what a line may leave out
+    kept = [{key: value for key, value in record.items() if value or key not in WHERE_GIVEN} for record in records]
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode()
 
 
 def _holder(lock: Path) -> str:

@@ -103,8 +103,8 @@ def test_a_loop_written_out_gives_the_same(embedded, latents_of, guidance):
 def test_evaluations_are_those_foretold(embedded):
     result = recipe(embedded, Said("a star"), dns_sampling=Sampling("heun", steps=3))(PROMPTS[0])
     sigmas = Sampling("euler", steps=3).sigmas(embedded.denoiser)
-    assert result.evaluations["plain"] == CFG(3).evaluations(sigmas) == 6
-    assert result.evaluations["dnp"] == NegPrompt(3).evaluations(sigmas) == 9
+    assert result.evaluations["plain"] == CFG(3).cost(sigmas) == 6
+    assert result.evaluations["dnp"] == NegPrompt(3).cost(sigmas) == 9
     # Heun calls twice a step but for the last, which ends in zero.
     assert result.evaluations["dns"] == 10
 

@@ -123,7 +123,7 @@ PRE = {"conds", "conds_out", "cond_scale", "timestep", "input", "sigma", "model"
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("formula", ["u + 1*(p - u)", "p", "u + 3*(p - u)", "u + 3*(p - u) - 2*(n - u)"])
+@pytest.mark.parametrize("formula", ["u + 1*(p - u)", "p", "u + 4*(p - u)", "u + 4*(p - u) - 2*(n - u)"])
 def test_hooks_before_and_after_cfg_act_once_and_find_what_the_real_sampler_gives_them(stub, texts, formula, full):
     seen = {"pre": [], "post": []}
 
@@ -148,14 +148,14 @@ def test_hooks_before_and_after_cfg_act_once_and_find_what_the_real_sampler_give
     assert len(seen["pre"]) == len(seen["post"]) == 1
     (pre,), (post,) = seen["pre"], seen["post"]
     assert pre.keys() == PRE and post.keys() == POST
-    scale = 3.0 if "3" in formula else 1.0
+    scale = 4.0 if "4" in formula else 1.0
     assert pre["cond_scale"] == post["cond_scale"] == scale
     assert pre["sigma"] is t and post["sigma"] is t and pre["input"] is x and post["input"] is x
     assert all(isinstance(out, torch.Tensor) for out in pre["conds_out"]) and len(pre["conds_out"]) >= 2
-    second = "negative" if "n" in formula or formula == "p" else "empty"
+    second = "empty" if formula == "u + 4*(p - u)" else "negative"  # where it names neither, as in the real sampler
     clean = [denoise(x, t, texts[name][0][0].expand(B, -1, -1)) for name in ("prompt", second)]
     torch.testing.assert_close(post["cond_denoised"], 2 * clean[0], rtol=1e-5, atol=1e-5)
-    evaluated = full or scale == 3
+    evaluated = full or scale == 4
     torch.testing.assert_close(
         post["uncond_denoised"], 2 * clean[1] if evaluated else torch.zeros_like(x), rtol=1e-5, atol=1e-5
     )
