@@ -16,6 +16,7 @@ from dnp.errors import DNPError
 from dnp.models import checkpoint
 from dnp.models.defaults import Defaults
 from dnp.models.flow_denoiser import FIRST, FlowDenoiser, FluxVelocity, SD3Velocity, Table
+from dnp.models.supported import latent_statistics
 
 KINDS = ("StableDiffusion3Pipeline", "FluxPipeline")
 # How the pipelines sample; the scale is of true guidance, with a prediction for the empty prompt
@@ -59,7 +60,7 @@ class FlowModel:
         if kind not in KINDS:
             raise DNPError(f"{kind} is no pipeline of a flow model: give one of {', '.join(KINDS)}")
         self.pipeline, self.name, self.flux = pipeline, name, kind == "FluxPipeline"
-        self.folder: Path | None = None
+        self.folder = Path(name)
         self.cpu_offload = False
         self.autoencoder, self.tokenizer = pipeline.vae, pipeline.tokenizer
         config = pipeline.transformer.config
@@ -93,9 +94,10 @@ class FlowModel:
         found: torch.device = self.pipeline._execution_device
         return found
 
-    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def encode(self, prompts: str | Sequence[str]) -> dict[str, Any]:
         """Texts → {"encoder_hidden_states": (B, tokens, width), "pooled_projections": (B, width)}, and Flux-dev's
         {"guidance": (B)}; each text is encoded by itself, the last ones once."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         hidden, pooled = zip(*(self._encoded(prompt, self.device) for prompt in prompts), strict=True)
         found = {"encoder_hidden_states": torch.cat(hidden), "pooled_projections": torch.cat(pooled)}
         if self.embedded_guidance is not None:
@@ -116,10 +118,11 @@ class FlowModel:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Latents (B, C, h, w) → B pictures, one at a time, which spares memory and makes none depend on another."""
-        config, dtype, images = self.autoencoder.config, self.autoencoder.dtype, []
+        mean, std, factor = latent_statistics(self.folder, self.autoencoder)
+        images: list[Image.Image] = []
         for z in latents.to(self.device).split(1):
-            z = z / config.scaling_factor + config.shift_factor
-            x = self.autoencoder.decode(z.to(dtype), return_dict=False)[0]
+            z = z * std.to(z) / factor + mean.to(z)
+            x = self.autoencoder.decode(z.to(self.autoencoder.dtype), return_dict=False)[0]
             images += self.pipeline.image_processor.postprocess(x.float())
         self.pipeline.maybe_free_model_hooks()
         return images

@@ -107,9 +107,10 @@ class Guided:
         dtype = noise.dtype
         if isinstance(model, FlowModel) and model.denoiser.first == FIRST_IN_FLOAT64:
             noise, levels = noise.double(), levels.double()
+        follow = self.guidance.wrap(model.denoiser)
         with torch.no_grad():
             found = samplers.sample(
-                self.guidance.wrap(model.denoiser),
+                follow,
                 noise,
                 levels,
                 sampler=self.sampler,
@@ -118,6 +119,7 @@ class Guided:
                 progress=progress,
                 extra_args={name: model.encode(text) for name, text in texts.items()},
             ).to(dtype)
+        follow.check()
         if output_type == "latent":
             images: Any = pack(found) if isinstance(model, FlowModel) and model.flux else found
         else:
