@@ -22,7 +22,7 @@ Line = tuple[dict[str, Any], bytes]
 DNS = "dns"
 """The source of diffusion-negative pictures, and the arm of the first way to make them."""
 _COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
-WHERE_GIVEN = ("category", "entities", "captions_on_the_way", "caption_error", "model_options")
+WHERE_GIVEN = ("entities", "captions_on_the_way", "caption_error", "model_options")
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,8 @@ from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
 from .expression import Expression
 from .notation import combination, condition_name, order, plain
-from .weights import Plan, Scale, Weight, as_weight, total, vanishes
+from .plan import Plan, vanishes
+from .weights import Scale, Weight, as_weight, total
 
 MOST = 256
 

@@ -20,9 +20,10 @@ from typing import Any, NoReturn, overload
 import torch
 from torch import Tensor
 
+from ..denoiser.batch import Execution
 from ..denoiser.cost import cost
 from ..denoiser.evaluator import Evaluator
-from ..denoiser.guided import Execution, GuidedDenoiser, Trace
+from ..denoiser.guided import GuidedDenoiser, Trace
 from ..errors import GuidanceError
 from .direction import Direction, Weights, weighted_sum
 from .expression import Argument, Expression

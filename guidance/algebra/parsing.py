@@ -3,9 +3,7 @@ r"""Formulas as text, and as JSON: read by a whitelist, nothing is executed."""
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -18,12 +16,10 @@ from .direction import Direction
 from .formula import Formula, Guidance, Linear
 from .notation import EPSILON, condition_name
 from .scales import schedules
+from .spelling import spelled, strategies
 from .weights import ONE, ZERO, Scale, Weight, as_weight, total
 
 LONGEST = 4000
-_SIGNS = str.maketrans({"−": "-", "·": "*", "⋅": "*", "×": "*", "∅": " empty ", "ϵ": "ε"})
-_NUMBER, _NAME = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?", r"[^\W\d]\w*"
-_TOKEN = re.compile(rf"\s*(?:({_NUMBER})|({_NAME})|([-+*/(),=])|([\"']\w*[\"']))")
 _HINT = "p, n, u, prompt, negative, empty, or ε(name) for any other condition"
 
 Value = Weight | dict[str, Weight] | Guidance
@@ -56,7 +52,7 @@ def parse(text: str, **values: Scale) -> Guidance:
     try:
         if len(text) > LONGEST:
             raise GuidanceError(f"it is longer than {LONGEST} characters")
-        reader = _Reader(_normalised(text, values), values)
+        reader = _Reader(spelled(text, values), values)
         value = reader.read()
         if isinstance(value, Weight):
             raise GuidanceError(f"it is a number, not a guidance: use {_HINT}")
@@ -84,44 +80,6 @@ def from_json(data: Mapping[str, Any]) -> Guidance:
     except (TypeError, ValueError, AttributeError, RuntimeError):
         raise GuidanceError(f"the values in JSON of a guidance are lists of numbers, not {values!r}") from None
     return parse(data["guidance"], **scales)
-
-
-def strategies() -> dict[str, type[Guidance]]:
-    r"""The strategies that a text may name: all dataclasses that are guidances."""
-    found: dict[str, type[Guidance]] = {}
-    queue = Guidance.__subclasses__()
-    for kind in queue:
-        queue += kind.__subclasses__()
-        if dataclasses.is_dataclass(kind):
-            found[kind.__name__] = kind
-    return dict(sorted(found.items()))
-
-
-def _normalised(text: str, values: Mapping[str, Scale]) -> str:
-    r"""The text in Python's spelling, one space between tokens, with implicit multiplication written out."""
-    text = text.translate(_SIGNS).strip()
-    calls = EPSILON | strategies().keys() | schedules().keys()
-    plain = {_plain(name): name for name in calls} | dict(zip(values, values, strict=True))
-    tokens: list[str] = []
-    position, product = 0, False
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise GuidanceError(f"{text[position:].strip()[0]!r} has no place in a formula")
-        number, name, sign, word = match.groups()
-        if product and (number or name or sign == "(") and not (sign and tokens[-1] in calls):
-            tokens.append("*")
-        position = match.end()
-        if name and text[position:].lstrip().startswith("("):
-            name = plain.get(name) or plain.get(_plain(name), name)
-        tokens.append(name or number or sign or word)
-        product = bool(number or name or sign == ")")
-    return " ".join(tokens)
-
-
-def _plain(name: str) -> str:
-    r"""A rule's name as people type it: cfg, neg_prompt."""
-    return name.casefold().replace("_", "")
 
 
 class _Reader:

@@ -2,19 +2,19 @@ r"""The guided denoiser: a rule of guidance and a denoiser, under the contract o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import GuidanceError
 from ..host import peek, tell, transformed
+from .batch import Batch, Execution
 from .conditions import Conditions, fingerprint, sort_out
-from .evaluator import CachingEvaluator, Memory, Rule
+from .evaluator import Memory, Rule
 from .models import Wrapper
 
-Execution = Literal["batched", "sequential"] | int
 Trace = Callable[[Tensor, Mapping[str, Tensor], Tensor], Any]
 # How far outside the denoiser's own noise levels one may be: a sampler's churn raises them by up to 1.42.
 _OUTSIDE = 1.5
@@ -172,7 +172,8 @@ class GuidedDenoiser(Wrapper):
                     f"{self._range()}: make the schedule from its own, such as model.get_sigmas(30), or allow it by "
                     "wrap(denoiser, any_sigma=True)"
                 )
-        call = _Call(self, self._conditions(conditions, shared, len(x)))
+        stacked = self._conditions(conditions, shared, len(x))
+        call = Batch(self.inner_model, self.execution, stacked, self._memory)
         denoised = self.guidance.denoised(call, x, sigma)
         wrong = ~torch.linalg.vector_norm(denoised.detach().flatten(1), torch.inf, dim=1).isfinite()
         if x.is_cpu and any(peek(wrong) or ()):
@@ -183,7 +184,7 @@ class GuidedDenoiser(Wrapper):
             self.trace(sigma, call.predictions, denoised)
         return denoised
 
-    def _note(self, bad: Tensor, call: _Call) -> None:
+    def _note(self, bad: Tensor, call: Batch) -> None:
         r"""Counts a call; where the host does not look (another device, compiled), keeps which sample (B) is `bad`."""
         compiling = torch.compiler.is_compiling()
         if not compiling:
@@ -214,42 +215,6 @@ class GuidedDenoiser(Wrapper):
         if self._cache is None or self._cache[0] != key:
             self._cache = key, Conditions(needed, size)
         return self._cache[1]
-
-
-class _Call(CachingEvaluator):
-    r"""The evaluator of one call."""
-
-    def __init__(self, owner: GuidedDenoiser, conditions: Conditions) -> None:
-        super().__init__(conditions.aliases, owner._memory)
-        self.owner = owner
-        self.conditions = conditions
-        self.forwards = 0
-        self.predictions: dict[str, Tensor] = {}
-
-    def predict(self, names: list[str], x: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for group in self.conditions.groups(names):
-            found.update(zip(group, self._evaluate(group, x, sigma), strict=True))
-        self.predictions.update(found)
-        return found
-
-    def _evaluate(self, group: list[str], x: Tensor, sigma: Tensor) -> Iterable[Tensor]:
-        count = len(group)
-        if count > 1:
-            x, sigma = x.repeat(count, *[1] * (x.ndim - 1)), sigma.repeat(count)
-        most = self.owner.execution
-        if not isinstance(most, int):
-            most = len(x) if most == "batched" else len(x) // count
-        parts = []
-        for start in range(0, len(x), most):
-            rows = slice(start, start + most)
-            part = self.owner.inner_model(x[rows], sigma[rows], **self.conditions.rows(group, rows))
-            self.forwards += 1
-            if not isinstance(part, Tensor) or part.shape != x[rows].shape:
-                what = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise GuidanceError(f"the denoiser returned {what} for x of shape {tuple(x[rows].shape)}")
-            parts.append(part.to(torch.promote_types(part.dtype, torch.float32)))
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).chunk(count)
 
 
 def _blame(x: Tensor, sigma: Tensor, predictions: Mapping[str, Tensor]) -> str:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, as_number, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
 from ..host import on_host

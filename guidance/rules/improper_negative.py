@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, at
+from ..algebra.plan import at
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, from_noise, ratio, to_noise
 

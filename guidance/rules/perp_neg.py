@@ -8,7 +8,8 @@ from functools import cached_property
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, ratio
 from .cfg import CFG

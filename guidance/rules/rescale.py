@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..algebra.formula import Guidance
 from ..algebra.modifier import Modifier
-from ..algebra.weights import Scale, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
 from ..samplewise import SPACES, moments, ratio

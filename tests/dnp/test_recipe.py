@@ -128,7 +128,7 @@ def test_a_caption_that_is_the_prompt_costs_nothing(embedded):
 
 
 def test_a_captioner_that_loses_count_is_named(embedded):
-    with pytest.raises(DNPError, match="gave 1 texts for 2 pictures"):
+    with pytest.raises(CaptionError, match="gave 1 texts for 2 images"):
         recipe(embedded, Said("a star"))(PROMPTS[:2], SEEDS[:2])
 
 
