@@ -75,6 +75,30 @@ def ratio(a: Tensor, b: Tensor, otherwise: float = 0.0) -> Tensor:
     return torch.where(b == 0, otherwise, a / torch.where(b == 0, 1.0, b))
 
 
+def evidence(x: Tensor, sigma: Tensor, y: Tensor, level: Tensor, u: Tensor, c: Tensor) -> Tensor:
+    r"""How much less likely a condition makes a step than no condition does, in the chain of DDPM.
+
+    .. math:: \frac{\|x - \mu_c\|^2 - \|x - \mu_u\|^2}{2 v}, \qquad
+        \mu = \frac{\sigma^2}{\sigma'^2} y + \big(1 - \frac{\sigma^2}{\sigma'^2}\big) D(y), \qquad
+        v = \sigma^2 \big(1 - \frac{\sigma^2}{\sigma'^2}\big)
+
+    Args:
+        x: The samples :math:`(B, ...)` at `sigma` :math:`(B)`.
+        y: The samples :math:`(B, ...)` at `level` :math:`(B)`, :math:`\sigma'`, the step before.
+        u: The prediction :math:`D_u(y)` :math:`(B, ...)` without the condition.
+        c: The prediction :math:`D_c(y)` :math:`(B, ...)` with it.
+
+    Returns:
+        The log ratio :math:`(B)`, 0 for samples whose noise level did not change.
+    """
+    kept = (sigma / level) ** 2
+    share, shrunk = per_sample(kept, x), per_sample(1 - kept, x)
+    # ‖x − μ_c‖² − ‖x − μ_u‖² without the difference of two large numbers.
+    difference = dot(shrunk * (u - c), 2 * (x - share * y) - shrunk * (u + c)).flatten()
+    variance = 2 * sigma**2 * (1 - kept)
+    return difference / torch.where(variance > 0, variance, torch.inf)
+
+
 def choose(where: Tensor, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -> Tensor:
     r"""One of two predictions :math:`(B, ...)` for each sample; what no sample needs is not evaluated.
 

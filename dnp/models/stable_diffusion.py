@@ -53,6 +53,8 @@ class StableDiffusion:
         prediction: "epsilon" or "v_prediction", if a single file does not state it or states it wrong.
         empty: What the empty prompt is: "encoded", or "zeros", an embedding of zeros. By default what the model wants:
             SDXL was trained with zeros, all others with the encoded text.
+        clip_skip: The layer of the text encoder that is read, counted from the last, which is 1, as in A1111; by
+            default the one that the model was trained with.
         loras: Files merged into the weights, each `FILE` or `FILE:WEIGHT`.
         embeddings: Files of textual inversions, each a word for prompts of any kind, negative ones too: the word in the
             file, or its name without the ending.
@@ -77,6 +79,7 @@ class StableDiffusion:
         size: tuple[int, int] | None = None,
         prediction: str | None = None,
         empty: str | None = None,
+        clip_skip: int | None = None,
         loras: Sequence[str] = (),
         embeddings: Sequence[str] = (),
         controlnet: str | None = None,
@@ -151,7 +154,9 @@ class StableDiffusion:
                 part.to(self.device)
         self.denoiser = self._denoiser(network, parts.scheduler, prediction)
         zeros = parts.zeros if empty is None else empty == "zeros"
-        self.texts = Texts(parts, zeros, words)
+        self.texts = Texts(parts, zeros, words, clip_skip)
+        if clip_skip:
+            self.options["clip_skip"] = clip_skip
         if parts.xl or empty:
             self.options["empty"] = "zeros" if zeros else "encoded"
         if size:

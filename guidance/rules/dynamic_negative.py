@@ -14,7 +14,7 @@ from ..algebra.plan import at, vanishes
 from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator, State
 from ..errors import GuidanceError
-from ..samplewise import dot, per_sample
+from ..samplewise import evidence, per_sample
 from .cfg import CFG
 
 
@@ -91,10 +91,5 @@ class DynamicNegative(Guidance):
     def _posterior(self, x: Tensor, sigma: Tensor, before: State) -> Tensor:
         r"""The posterior :math:`(B)` at `x`, from the step before it: posterior, noise level, samples, predictions."""
         last, level, y, u, n = before
-        kept = (sigma / level) ** 2
-        kept, shrunk = per_sample(kept, x), per_sample(1 - kept, x)
-        # ‖x − μ_n‖² − ‖x − μ_u‖² without the difference of two large numbers.
-        evidence = dot(shrunk * (u - n), 2 * (x - kept * y) - shrunk * (u + n)).flatten()
-        variance = 2 * sigma**2 * shrunk.flatten()
-        factor = torch.exp(-float(self.temperature) * evidence / torch.where(variance > 0, variance, torch.inf))
+        factor = torch.exp(-float(self.temperature) * evidence(x, sigma, y, level, u, n))
         return (last * factor).clamp(min(1e-6, float(self.most)), float(self.most))
