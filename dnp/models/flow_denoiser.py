@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dnp.errors import DNPError
+
 Table = Callable[[int], Tensor]
 r"""Number of steps N → the times (N), falling from 1."""
 
@@ -47,8 +49,14 @@ class FlowDenoiser(nn.Module):
         self.sigma_max: float = first / (1 - first)
         self.sigma_min: float = self.t_to_sigma(table(1000)[-1:]).item()
 
-    def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        r"""The denoised samples :math:`(B, C, H, W)` at `x` :math:`(B, C, H, W)` and `sigma` :math:`(B)`."""
+    def forward(self, x: Tensor, sigma: Tensor, attention: Any = None, **condition: Any) -> Tensor:
+        r"""The denoised samples :math:`(B, C, H, W)` at `x` :math:`(B, C, H, W)` and `sigma` :math:`(B)`.
+
+        Raises:
+            DNPError: A condition asks for another `attention`.
+        """
+        if attention is not None:
+            raise DNPError(f"the attention {attention!r} is for U-Nets: the transformers of flow models do not take it")
         level = sigma.view(-1, *[1] * (x.ndim - 1))
         z, t = x / (1 + level), level / (1 + level)
         return z - t * self.velocity(z, t.flatten(), **condition)

@@ -98,6 +98,7 @@ class FormulaGuider(BaseGuidance):
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
         self._count_prepared += 1
+        self.cleanup_models(denoiser)  # of a call that an error ended
 
         def see(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._x = args[0] if args else kwargs["hidden_states" if "hidden_states" in kwargs else "sample"]
@@ -105,7 +106,9 @@ class FormulaGuider(BaseGuidance):
         self._hook = denoiser.register_forward_pre_hook(see, with_kwargs=True)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
-        self._hook.remove()
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = None
 
     def __call__(self, data: list[BlockState]) -> GuiderOutput:
         if [getattr(batch, self._identifier_key) for batch in data] == ["batched"]:
@@ -162,7 +165,7 @@ class FormulaGuider(BaseGuidance):
             return ["prompt"]
         if self._timestep is None:  # a pipeline asks before it begins: for all that any step may need
             return list(dict.fromkeys(name for level in LEVELS for name in asked(self.guidance, level)))
-        return asked(self.guidance, self._sigma())
+        return asked(self.guidance, self._sigma()) or ["prompt"]  # a loop needs one, also for a rule that needs none
 
     def _inputs(self, name: str, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         if name == "prompt":

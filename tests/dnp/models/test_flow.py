@@ -212,6 +212,8 @@ def test_what_does_not_fit_is_said_in_a_line(flow_pipeline, pipeline_of):
         FlowModel(flow_pipeline("SD3"), size=(25, 32))
     with pytest.raises(DNPError, match="knows up to 64"):
         FlowModel(flow_pipeline("SD3"), size=(68, 64))
+    with pytest.raises(DNPError, match="'identity' is for U-Nets"):
+        FlowModel(flow_pipeline("SD3")).denoiser(torch.zeros(1, 4, 8, 8), torch.ones(1), attention="identity")
     assert FlowModel(flow_pipeline("SD3")).warnings("a " * 90) == [
         "the prompt has 90 tokens, of which CLIP reads the first 75, but T5 reads 256"
     ]

@@ -34,7 +34,7 @@ FORMULAS = [
     "APG(4, eta=0, momentum=-0.5)",
     "Rescale(NegPrompt(4, evaluations=3), 0.7)",
     "Interval(CFG(4), 0.5, 5)",
-    "CFGZeroStar(4)",
+    "CFGZeroStar(4, zero=5)",  # which needs no prediction at all in its first steps
 ]
 
 
@@ -237,6 +237,12 @@ def test_start_stop_and_what_is_not_needed(xl, model_of, latents_of):
     levels = Sampling("euler", "leading", STEPS).sigmas(model.denoiser)
     within = f"Interval(CFG(5), 0, {(levels[1] * levels[2]).sqrt().item():.4f})"
     close(late, latents_of(model, parse(within), TEXTS, SEEDS, Sampling("euler", "leading", STEPS)))
+    before = len(xl.unet._forward_pre_hooks)
+    guider = FormulaGuider("CFG(5)")
+    guider.prepare_models(xl.unet)  # and an error before it is cleaned up
+    guider.prepare_models(xl.unet)
+    guider.cleanup_models(xl.unet)
+    assert len(xl.unet._forward_pre_hooks) == before
     whole = FormulaGuider("Interval(CFG(5), 2, 5)")
     assert whole.num_conditions == 2  # as a pipeline asks before it begins, to encode the negative prompt
 
