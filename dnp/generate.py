@@ -102,7 +102,7 @@ def generate(
     if attention_maps:
         Looking(loaded, [prompt], words)
     at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at, attend=attending)
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, attend=attending, at=at)
     settings = {
         "prompt": prompt,
         "negative": negative,

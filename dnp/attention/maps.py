@@ -138,7 +138,7 @@ def probabilities(attn: Any, hidden: Tensor, text: Any = None, mask: Tensor | No
 
 def rows(condition: Mapping[str, Any], chosen: Tensor) -> dict[str, Any]:
     r"""A condition of some samples only, by their indices."""
-    leaves = flatten("condition", condition)
+    leaves = flatten(condition)
     return rebuild(  # type: ignore[no-any-return]
         condition, {path: v[chosen] if isinstance(v, Tensor) and v.ndim else v for path, v in leaves.items()}
     )

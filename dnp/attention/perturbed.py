@@ -169,7 +169,7 @@ def together(conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
         raise DNPError(f"one batch takes one perturbation: here there are {len(found)}; leave them apart")
     result = {}
     for name, condition in conditions.items():
-        leaves = [leaf for leaf in flatten(name, condition).values() if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in flatten(condition).values() if isinstance(leaf, Tensor)]
         rows = torch.tensor([name in changes], device=leaves[0].device if leaves else None)
         result[name] = {**condition, "attention": {"change": found[0], "rows": rows}}
     return result

@@ -79,7 +79,7 @@ class Binding:
         self.how, self.model, self.condition = how, model, condition
         self.grid = map_size(model, how.size)
         self.words = [Words(model.texts, prompt) for prompt in prompts]
-        found = [colour_pairs(prompt) if how.pairs is None else how.pairs for prompt in prompts]
+        found = [colour_pairs(words.prompt) if how.pairs is None else how.pairs for words in self.words]
         self.pairs = [
             [(words.tokens(modifier), words.tokens(noun)) for modifier, noun in pairs]
             for words, pairs in zip(self.words, found, strict=True)

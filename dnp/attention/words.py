@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dnp.errors import DNPError
 from dnp.models.text_encoding import Texts
+from dnp.models.word_weights import parse_weights
 
 _BETWEEN = re.compile(r"\s(?:and|with)(?=\s)", re.IGNORECASE)
 _PLACE = re.compile(r"(.*\S)#([1-9]\d*)")
@@ -24,11 +25,11 @@ class Words:
 
     Args:
         texts: The text encoding of a Stable Diffusion.
-        prompt: A text.
+        prompt: A text; the weights of its words, as in "(cat:1.2)", are none of its words.
     """
 
     def __init__(self, texts: Texts, prompt: str) -> None:
-        self.texts, self.prompt = texts, prompt
+        self.texts, self.prompt = texts, "".join(text for text, _ in parse_weights(prompt))
         self._words = self._split(prompt)
         self._parts = tuple(texts.parts(prompt).shape)
 

@@ -111,7 +111,8 @@ class Painter:
         if negatives:
             texts["negative"] = negatives
         images, evaluations = paint(self.model, guidance, texts, [unit.seed] * len(unit.places), sampling, hook=hook)
-        facts = {"guidance": str(guidance), "sampler": sampling.sampler, "schedule": sampling.schedule}
+        facts: dict[str, Any] = {"guidance": str(guidance)}
+        facts |= {"sampler": sampling.sampler, "schedule": sampling.schedule}
         facts |= {"steps": sampling.steps, "evaluations": evaluations}
         return images, facts, (time.perf_counter() - start) / len(images)
 

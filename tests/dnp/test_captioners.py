@@ -18,7 +18,7 @@ PROMPT = "a red circle and a blue square"
 def loaded_once(embedded, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for room in ("generate", "experiments.worker"):
-        monkeypatch.setattr(f"dnp.{room}.StableDiffusion", lambda name, device, dtype: embedded)
+        monkeypatch.setattr(f"dnp.{room}.StableDiffusion", lambda name, device, dtype, **options: embedded)
 
 
 def run(*arguments, status=0):

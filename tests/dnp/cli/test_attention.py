@@ -32,6 +32,6 @@ def test_what_cannot_be_attended_to(generate, tmp_path):
         (("--attend", "circle", "--bind"), "give --attend or --bind"),
         (("--attend", "--sampler", "dpm_adaptive"), "chooses its own steps: no hook"),
     ):
-        result = generate(tmp_path / "out", *PLAIN, *words, status=1)
+        result = generate(tmp_path / "out", *PLAIN, *words, status=2)
         assert message in result.output
         assert not list((tmp_path / "out").glob("*.png"))
