@@ -34,13 +34,8 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
         elif token == ")":
             if len(levels) == 1:
                 raise DNPError(rf"the prompt {prompt!r} closes a bracket that it did not open: write \) for a bracket")
-<<<<<<< HEAD
-            inner = _weighted(levels.pop(), prompt)  # first, since it shortens the list
-            levels[-1] += inner
-=======
             inner = _weighted(levels.pop(), prompt)
             levels[-1] += inner  # after the pop: an augmented assignment would look the place up before it
->>>>>>> w-a
         else:
             levels[-1].append((token[1:] if token[0] == "\\" and len(token) > 1 else token, 1.0))
     if len(levels) > 1:
