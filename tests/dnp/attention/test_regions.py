@@ -39,7 +39,7 @@ def test_regions_are_guided_by_their_prompts(model_of):
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
     same = {**conditions, "left": conditions["prompt"]}
     assert torch.allclose(
-        walk(model, regional(5, masks), same), walk(model, CFG(5), same), rtol=1e-4, atol=1e-4
+        walk(model, regional(5, masks), same), walk(model, CFG(5), {name: same[name] for name in ("prompt", "empty")}), rtol=1e-4, atol=1e-4
     )  # fmt: skip
 
 
