@@ -38,9 +38,9 @@ def test_regions_are_guided_by_their_prompts(model_of):
     expected = torch.cat([u[..., :4] + 5 * (left - u)[..., :4], u[..., 4:] + 5 * (p - u)[..., 4:]], -1)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
     same = {**conditions, "left": conditions["prompt"]}
-    assert torch.allclose(
-        walk(model, regional(5, masks), same), walk(model, CFG(5), same), rtol=1e-4, atol=1e-4
-    )  # fmt: skip
+    plain = {name: same[name] for name in ("prompt", "empty")}
+    everywhere = walk(model, regional(5, masks), same)
+    assert torch.allclose(everywhere, walk(model, CFG(5), plain), rtol=1e-4, atol=1e-4)
 
 
 def test_boxes_and_what_is_none():

@@ -85,7 +85,7 @@ def test_nag_is_a_condition_of_any_guidance_with_no_evaluation_more(model_of):
     guided = CFG(1).wrap(model.denoiser)
     walk = Sampling("euler", "leading", 3)
     noise = samplers.noise(model.shape, [0, 1])
-    options = {"extra_args": {"prompt": condition, "empty": model.encode(["", ""])}, "sampler": "euler"}
+    options = {"extra_args": {"prompt": condition}, "sampler": "euler"}
     found = samplers.sample(guided, noise, walk.sigmas(model.denoiser), **options)
     assert guided.evaluations == 3 and found.isfinite().all()
     with pytest.raises(DNPError, match="alpha is a number from 0 to 1, not 2"):
@@ -179,7 +179,8 @@ def test_syngen_goes_down_its_loss_alone_and_with_dnp(model_of):
         found = []
         for hook in (None, SynGen([("red", "balloon")], size=(8, 8)).on(model, texts)):
             guided, noise = guidance.wrap(model.denoiser), samplers.noise(model.shape, [0])
-            options = {"extra_args": conditions, "sampler": "euler", "hook": hook}
+            args = {name: conditions[name] for name in guidance.names}
+            options = {"extra_args": args, "sampler": "euler", "hook": hook}
             found.append(samplers.sample(guided, noise, walk.sigmas(model.denoiser), **options))
         assert hook.evaluations == [2] and difference(*found) > 1e-4
     x, sigma = some(model)
