@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from dnp.experiments.plan import Place, Plan
     from dnp.experiments.sweep import sweep
     from dnp.models.defaults import Defaults
-    from dnp.models.flow import FlowModel, load
+    from dnp.models.flow import load
+    from dnp.models.flow_model import FlowModel
     from dnp.models.stable_diffusion import StableDiffusion
     from dnp.models.text_to_image import TextToImage
     from dnp.on_the_way import OnTheWay
@@ -28,7 +29,7 @@ _HOMES = {
     "DNPError": "errors",
     "Arm": "experiments.arms",
     "Defaults": "models.defaults",
-    "FlowModel": "models.flow",
+    "FlowModel": "models.flow_model",
     "OnTheWay": "on_the_way",
     "Place": "experiments.plan",
     "Plan": "experiments.plan",

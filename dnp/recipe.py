@@ -141,15 +141,15 @@ def paint(
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
-        guided,
+        lambda x, sigma: guided(x, sigma, **conditions),  # looked up at each call: the hook may change them
         noise,
         sampling.sigmas(model.denoiser),
         sampler=sampling.sampler,
-        extra_args=conditions,  # in which the hook may change one on the way
         seeds=seeds,
         progress=progress,
         hook=None if hook is None else partial(hook, guided, conditions),
     )
+    guided.check()
     return model.decode(latents), guided.evaluations
 
 

@@ -46,6 +46,7 @@ def settings(**chosen: Any) -> dict[str, Any]:
         "captioner": "captioner",
         "universal": UNIVERSAL,
         "words": list(WORDS),
+        "attention": 2,  # 8 × 8 maps of 16 × 16 latents
         **chosen,
     }
 

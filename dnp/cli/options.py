@@ -113,6 +113,19 @@ MODEL = option(
 LOADING = (
     _loading("--size", type=Size(), show_default=OF_MODEL, help="Picture size, e.g. 768x512."),
     _loading("--lora", "loras", multiple=True, metavar="FILE[:WEIGHT]", help="Merged into the model. Repeatable."),
+    _loading(
+        "--embedding",
+        "embeddings",
+        multiple=True,
+        metavar="FILE",
+        help="A textual inversion, as a word for prompts and negative prompts. Repeatable.",
+    ),
+    _loading(
+        "--clip-skip",
+        type=click.IntRange(1),
+        show_default=OF_MODEL,
+        help="Layer of the text encoder that is read, counted from the last, which is 1 (as in A1111).",
+    ),
     _loading("--controlnet", metavar="DIR", help="A ControlNet, which follows --control-image."),
     _loading("--control-image", metavar="FILE"),
     _loading("--control-scale", type=float, show_default="1", help="Weight of the ControlNet."),
@@ -246,7 +259,7 @@ def prompts() -> tuple[Decorator[Any], ...]:
             help="A text file with one prompt a line, or a set.",
             lists=_prompt_sets,
         ),
-        option("--per-category", type=COUNT, help="Prompts of each category, drawn with a fixed seed; the paper takes 50 [default: all]."),
+        option("--per-category", type=COUNT, help="Prompts of each category; the paper takes 50 [default: all]."),
     )
 
 

@@ -28,8 +28,8 @@ def one_line(dnp, *words):
         (["sweep", "--workers", "0"], "not in the range"),
         (["generate", "a apple", "--seed", "0-1000000000000"], "are 1,000,000,000,001 seeds: give 100,000 at most"),
         (["generate", "a apple", "--count", "1000000"], "not in the range"),
-        (["generate", "a apple " * 10_000], "has 70,000 characters: the most are 10,000"),
-        (["gap", "a apple " * 10_000], "has 70,000 characters"),
+        (["generate", "a apple " * 10_000], "has 80,000 characters: the most are 10,000"),
+        (["gap", "a apple " * 10_000], "has 80,000 characters"),
     ],
 )
 def test_one_line_names_the_value_and_the_remedy(dnp, tmp_path, monkeypatch, words, says):

@@ -44,7 +44,7 @@ def test_score_and_report(dnp, swept):
     assert page.count("<svg") == 4 and "both right" in page  # two metrics, the scales tried, what it costs
     assert "held-out" in (run / "report.md").read_text()
     assert dnp("report", run, "--paper").stderr == f"{run / 'paper.html'}\n"
-    assert (run / "paper.md").read_text().startswith(f"## In the layout of Table 2a: {run.name}\n")
+    assert (run / "paper.md").read_text().startswith("## Table 2a: the A&amp;E dataset\n")
 
 
 def test_something_left_out_is_status_1(dnp, swept):

@@ -7,6 +7,8 @@ from dnp.experiments.choose import split
 
 def test_prompts_to_choose_on_are_not_evaluated_even_where_all_were_asked_for():
     asked, held_out = split("attend-and-excite", held_out=10)
+    assert len(held_out) == 30 and len(asked) == 276 and not {*asked} & {*held_out}
+    asked, held_out = split("world", held_out=10)
     assert len(held_out) == 30 and len(asked) == 276 - 30 and not {*asked} & {*held_out}
 
 

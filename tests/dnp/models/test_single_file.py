@@ -159,7 +159,7 @@ def test_generate_from_a_file(original, tmp_path):
             assert image.size == (24, 16)
     for options, message in (
         (["--size", "24x15"], "the size 24x15 does not fit the model: give multiples of 2"),
-        (["--size", "24"], "--size '24' is no width and height: write --size 768x512"),
+        (["--size", "24"], "'24' is not a width and a height: write 768x512"),
         (["--size", "24x16", "--empty", "encoded"], "holds another run (model_options is"),
         (["--lora", "no.safetensors:0.5"], "there is no LoRA file 'no.safetensors'"),
     ):
