@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from dnp.models.defaults import Defaults
+from dnp.models.locate import EMBEDDED
 from dnp.models.stable_diffusion import StableDiffusion
 from dnp.recipe import Sampling
 
@@ -82,7 +84,7 @@ def test_ablate_crosses_formulas_scales_negatives_and_steps(dnp, lines, tmp_path
     dnp("ablate", "CFG(s)", "NegPrompt(s, evaluations=2)", *words, "--strengths", "1,2", "--out", out)
     records = lines(out)
     cells = {(r["guidance"], r["negative_prompt"], r["scale"], r["steps"]) for r in records if r["arm"] != "plain"}
-    assert {(r["scale"], r["steps"]) for r in records if r["arm"] == "plain"} == {(7.5, 2)}
+    assert {(r["scale"], r["steps"]) for r in records if r["arm"] == "plain"} == {(Defaults.of(EMBEDDED).scale, 2)}
     assert len(cells) == (1 + 2) * 2 * 2 and len(records) == 3 * (1 + len(cells))
     page = (out / "report.html").read_text()
     assert "contrast by scale s" in page and "contrast by steps" in page and "contrast by strength w" not in page
