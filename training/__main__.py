@@ -52,12 +52,12 @@ class Budget:
     decoder: int = 400
     judge: int = 2000
     judge_again: int = 500
-    judge2: int = 1300
-    judge2_again: int = 400
+    judge2: int = 1100
+    judge2_again: int = 300
     captioner: int = 1800
-    clip: int = 600
+    clip: int = 400
     clean: int = 2600
-    noisy: int = 780
+    noisy: int = 700
     mismatched: float = 0.0
     prompts: int = 12
     choices: int = 2
