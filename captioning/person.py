@@ -18,7 +18,7 @@ from captioning.usable import MAX_WORDS
 class Person:
     r"""Asks somebody at the terminal to describe each image, as the paper's participants did.
 
-    Prints the image's path and opens it where there is a screen. Asks again, saying why, until the caption
+    Prints the image's path and opens it if there is a screen. Asks again, saying why, until the caption
     has words and is shorter than 60 of them; it is used as it was written. Lines can be piped in as well.
 
     References:

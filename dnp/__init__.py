@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dnp.experiments.plan import Place, Plan
     from dnp.experiments.sweep import sweep
     from dnp.models.defaults import Defaults
+    from dnp.models.flow import FlowModel, load
     from dnp.models.stable_diffusion import StableDiffusion
     from dnp.models.text_to_image import TextToImage
     from dnp.on_the_way import OnTheWay
@@ -27,6 +28,7 @@ _HOMES = {
     "DNPError": "errors",
     "Arm": "experiments.arms",
     "Defaults": "models.defaults",
+    "FlowModel": "models.flow",
     "OnTheWay": "on_the_way",
     "Place": "experiments.plan",
     "Plan": "experiments.plan",
@@ -36,6 +38,7 @@ _HOMES = {
     "TextToImage": "models.text_to_image",
     "arms": "experiments.arms",
     "captioner_of": "captioners",
+    "load": "models.flow",
     "paint": "recipe",
     "sweep": "experiments.sweep",
 }
@@ -45,6 +48,7 @@ __all__ = [
     "Arm",
     "DNPError",
     "Defaults",
+    "FlowModel",
     "OnTheWay",
     "Place",
     "Plan",
@@ -54,6 +58,7 @@ __all__ = [
     "TextToImage",
     "arms",
     "captioner_of",
+    "load",
     "paint",
     "sweep",
 ]

@@ -8,18 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import samplers
 from captioning import Captioner, Fixed, Person, Universal
+from dnp.attention.attend_and_excite import AttendAndExcite
+from dnp.attention.syngen import SynGen, read_pairs
+from dnp.attention.word_maps import Looking, word_maps
 from dnp.captioners import captioner_of
 from dnp.errors import DNPError
 from dnp.limits import check_prompt
 from dnp.models.defaults import Defaults
 from dnp.models.stable_diffusion import StableDiffusion
-from dnp.recipe import DNP, Sampling
+from dnp.recipe import DNP, Attend, Sampling
 from dnp.runs.generated import Generated
+from dnp.runs.record import png
 from dnp.runs.threads import default_threads
 from dnp.runs.threads import threads as computing
 from dnp.wording import counted
+from eval.manifest import write_whole
 from guidance import parse
+
+_MAPS = 8  # rows of the sheet of attention maps, each of which takes another walk
 
 
 def generate(
@@ -30,6 +38,9 @@ def generate(
     model: str = "embedded",
     negative: str = "auto",
     caption_steps: Sequence[int] | None = None,
+    attend: str | None = None,
+    bind: str | None = None,
+    attention_maps: bool = False,
     batch: int = 1,
     device: str | None = None,
     dtype: str | None = None,
@@ -43,6 +54,12 @@ def generate(
     Args:
         negative: "auto", "on-the-way", "ask", "none", "universal" or a text.
         caption_steps: Where "on-the-way" captions; after a quarter and half of the steps by default.
+        attend: Words that the final picture attends to (Attend-and-Excite), such as "cat,dog", or "entities", the last
+            word of each; the final picture is the plain one with the negative "none".
+        bind: Modifiers and their nouns that it binds (SynGen), such as "red:car,white:clock", or "colours", those of
+            each "a COLOUR NOUN".
+        attention_maps: Whether to write where the plain pictures of the first seeds attend to each word of `attend`, or
+            to the last of each entity: `attention-maps.png`.
         batch: Seeds at a time. Products and convolutions round differently in batches of different size, so that a
             pixel may differ by a level.
         threads: Number of torch's threads; by default that of the run in `out`, or what suits the model.
@@ -77,8 +94,15 @@ def generate(
     for walk in (sampling, dns_sampling):
         walk.sigmas(loaded.denoiser)  # which refuses more steps than there are, before anything is made
     captioner = _captioner(negative, how, loaded)
+    attending = _attending(attend, bind)
+    if attending is not None:
+        attending.on(loaded, [prompt])  # which refuses words that are not there, before anything is made
+        samplers.calls(how.sampler, sampling.sigmas(loaded.denoiser))  # and this, samplers without hooks
+    words = _words(attend)
+    if attention_maps:
+        Looking(loaded, [prompt], words)
     at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, at)
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, attend=attending, at=at)
     settings = {
         "prompt": prompt,
         "negative": negative,
@@ -96,6 +120,7 @@ def generate(
         "captioner": captioner.name if captioner else "none",
         "dtype": str(loaded.dtype).removeprefix("torch."),
         **({} if at is None else {"caption_steps": at}),
+        **{name: text for name, text in (("attend", attend), ("bind", bind)) if text},
     }
     extra = {"batch": batch if batch > 1 else None, "threads": threads, "model_options": loaded.options}
     settings |= {name: value for name, value in extra.items() if value}
@@ -104,6 +129,10 @@ def generate(
         computing(run.settings["threads"]),
     ):
         sheet = _complete(run, recipe, seeds, batch, say)
+        if attention_maps:
+            first = list(dict.fromkeys(seeds))[:_MAPS]
+            maps = word_maps(loaded, prompt, first, words, guidance=plain, sampling=sampling)
+            write_whole(out / "attention-maps.png", png(maps))
     for record in run.records.values():
         if record["arm"] == "dnp" and record["seed"] in seeds:
             say(f"seed {record['seed']}: negative prompt {record['negative_prompt']!r}")
@@ -132,6 +161,23 @@ def _complete(run: Generated, recipe: DNP, seeds: Sequence[int], batch: int, say
     finally:
         sheet = run.write_sheet() if run.done() else None
     return sheet
+
+
+def _attending(attend: str | None, bind: str | None) -> Attend | None:
+    """What moves the final picture.
+
+    Raises:
+        DNPError: Both are asked for; a pair is none.
+    """
+    if attend and bind:
+        raise DNPError("words are attended to or bound, not both: give --attend or --bind")
+    if bind:
+        return SynGen(None if bind == "colours" else read_pairs(bind))
+    return AttendAndExcite(_words(attend)) if attend else None
+
+
+def _words(attend: str | None) -> list[str] | None:
+    return [word.strip() for word in attend.split(",")] if attend and attend != "entities" else None
 
 
 def _captioner(negative: str, how: Defaults, model: StableDiffusion) -> Captioner | None:

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from captioning import Caption, Captioner, usable
-from dnp.errors import DNPError
+from captioning import Caption, Captioner, captions_of
 from dnp.models.text_to_image import TextToImage
 from guidance import GuidedDenoiser
 from samplers import Step
@@ -32,7 +31,7 @@ class OnTheWay:
         captions: Step → the captions of the batch, as captioned and as used.
 
     Raises:
-        CaptionError: A caption cannot be used. DNPError: the captioner gave too few.
+        CaptionError: A caption cannot be used, or the captioner gave too few.
     """
 
     def __init__(self, model: TextToImage, captioner: Captioner, steps: Sequence[int]) -> None:
@@ -43,10 +42,7 @@ class OnTheWay:
         if step.index not in self.steps:
             return
         images = self.model.decode(guided(step.x, step.sigma, **conditions))
-        raw = self.captioner(images)
-        if len(raw) != len(images):
-            raise DNPError(f"the captioner {self.captioner.name} gave {len(raw)} texts for {len(images)} pictures")
-        found = [usable(text, tokenizer=getattr(self.model, "tokenizer", None)) for text in raw]
+        found = captions_of(self.captioner, images, getattr(self.model, "tokenizer", None))
         self.captions[step.index] = found
         if "negative" in conditions:
             conditions["negative"] = self.model.encode([caption.used for caption in found])

@@ -8,26 +8,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import index
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any, Protocol, overload
 
 from PIL import Image
 from torch import Tensor
 
 import samplers
-from captioning import Caption, Captioner, Fixed, Person, Universal, usable
+from captioning import Caption, Captioner, Fixed, Universal, captions_of
+from dnp.attention.perturbed import PERTURBED
 from dnp.errors import DNPError
 from dnp.limits import check_prompt, check_steps
 from dnp.models.text_to_image import TextToImage
 from dnp.on_the_way import OnTheWay
 from dnp.wording import counted
-from guidance import CFG, DNS, Guidance, NegPrompt, parse
+from guidance import CFG, DNS, Guidance, GuidedDenoiser, NegPrompt, parse
 from samplers.errors import lookup
 from samplers.progress import ticker
 
 Progress = Callable[[str], samplers.Progress]
+Hook = Callable[[GuidedDenoiser, dict[str, Mapping[str, Any]], samplers.Step], Tensor | None]
+Within = Callable[[TextToImage, Mapping[str, Sequence[str]]], Mapping[str, Any]]
+
+
+class Attending(Protocol):
+    """A hook of `samplers.sample` that moves x by the attention of a network."""
+
+    evaluations: list[int]  # of each sample, beside those of its guidance
+
+    def __call__(self, step: samplers.Step, /) -> Tensor | None: ...
+
+
+class Attend(Protocol):
+    """How to attend: `AttendAndExcite` or `SynGen` of `dnp.attention`."""
+
+    def on(self, model: Any, prompts: Sequence[str], /) -> Attending: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,8 @@ def paint(
     seeds: int | Sequence[int],
     sampling: Sampling,
     progress: samplers.Progress = False,
-    hook: OnTheWay | None = None,
+    hook: Hook | None = None,
+    within: Mapping[str, Within] = MappingProxyType({}),
 ) -> tuple[list[Image.Image], int]:
     r"""Pictures of B prompts from B seeds under a guidance.
 
@@ -101,32 +120,61 @@ def paint(
         prompts: Name of a condition → its B texts, or one text for all; a guidance takes those that it names. "empty"
             is the text "" (the encoding of an empty prompt, not a zero embedding) unless given.
         seeds: B seeds, or a single one.
-        hook: Captions a negative prompt on the way.
+        hook: Called before each step; may return a changed x.
+        within: Name of a condition → what makes it of the model and the texts, where that is not `model.encode` of its
+            text: see `dnp.attention`. A perturbation by its name ("identity", "blur", "skip", "shuffle") is the prompt
+            under it, unless there is a text of this name.
 
     Returns:
-        The B pictures, and the number of denoiser evaluations that each took.
+        The B pictures, and the number of denoiser evaluations that each took, those of a hook left out.
 
     Raises:
         DNPError: the guidance names a condition that has no text.
         GuidanceError, SamplerError: from below.
     """
     guidance, seeds = as_guidance(guidance), _seeds(seeds)
-    texts = {name: [text] * len(seeds) if isinstance(text, str) else text for name, text in prompts.items()}
-    texts.setdefault("empty", [""] * len(seeds))
-    _check_names(guidance, texts)
-    conditions = {name: model.encode(texts[name]) for name in guidance.names}
+    texts: dict[str, Sequence[str]] = {
+        name: [text] * len(seeds) if isinstance(text, str) else text for name, text in {"empty": "", **prompts}.items()
+    }
+    _check_names(guidance, {*texts, *within})
+    conditions = {name: _condition(model, name, texts, within) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
-        lambda x, sigma: guided(x, sigma, **conditions),  # looked up at each call: the hook may change them
+        guided,
         noise,
         sampling.sigmas(model.denoiser),
         sampler=sampling.sampler,
+        extra_args=conditions,  # in which the hook may change one on the way
         seeds=seeds,
         progress=progress,
         hook=None if hook is None else partial(hook, guided, conditions),
     )
     return model.decode(latents), guided.evaluations
+
+
+def hook_of(attending: Attending | None, on_the_way: OnTheWay | None = None) -> Hook | None:
+    """What `paint` takes as its hook: what is captioned on the way is what was attended to."""
+    if attending is None:
+        return on_the_way
+
+    def hook(guided: GuidedDenoiser, conditions: dict[str, Mapping[str, Any]], step: samplers.Step) -> Tensor | None:
+        changed = attending(step)
+        if on_the_way is not None:
+            on_the_way(guided, conditions, step if changed is None else replace(step, x=changed))
+        return changed
+
+    return hook
+
+
+def _condition(
+    model: TextToImage, name: str, texts: Mapping[str, Sequence[str]], within: Mapping[str, Within]
+) -> Mapping[str, Any]:
+    if name in within:
+        return within[name](model, texts)
+    if name in texts:
+        return model.encode(texts[name])
+    return {**model.encode(texts["prompt"]), "attention": name}
 
 
 def as_guidance(guidance: Guidance | str) -> Guidance:
@@ -146,7 +194,7 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _check_names(guidance: Guidance, texts: Iterable[str]) -> None:
-    if missing := [name for name in guidance.names if name not in texts]:
+    if missing := [name for name in guidance.names if name not in {*texts, *PERTURBED}]:
         raise DNPError(f"the guidance {guidance} needs a text for {missing[0]!r}: there are {', '.join(texts)}")
 
 
@@ -173,6 +221,8 @@ class DNP:
         dns_sampling: Of the diffusion-negative picture; as `sampling` by default.
         at: Steps before which the negative prompt is captioned on the way: see `dnp.on_the_way`.
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
+        attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
+        within: Name of a condition of the final picture → what makes it, as `paint` takes it.
 
     Raises:
         DNPError: a guidance names a condition that has no text; the captioner is a text.
@@ -188,6 +238,8 @@ class DNP:
     dns_sampling: Sampling | None = None
     at: Sequence[int] | None = None
     progress: Progress = field(default=lambda stage: False)
+    attend: Attend | None = None
+    within: Mapping[str, Within] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.captioner, str):
@@ -198,7 +250,7 @@ class DNP:
         self.guidance, self.dns, self.plain = map(as_guidance, (self.guidance, self.dns, self.plain))
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
-        _check_names(self.guidance, ("prompt", "empty", "negative"))
+        _check_names(self.guidance, ("prompt", "empty", "negative", *self.within))
         if wrong := [step for step in self.at or () if not 0 <= step < self.sampling.steps]:
             last = self.sampling.steps - 1
             raise DNPError(f"there is no step {wrong[0]} to caption at: the steps go from 0 to {last}")
@@ -234,7 +286,7 @@ class DNP:
         self._paint(results, "plain", self.plain, texts, self.sampling)
         if self.captioner is None:
             return
-        if "negative" not in as_guidance(self.guidance).names:  # a caption would not be used
+        if "negative" not in as_guidance(self.guidance).names and not self.within:  # a caption would not be used
             self._paint(results, "dnp", self.guidance, texts, self.sampling)
             return
         if self.at is not None:
@@ -258,27 +310,35 @@ class DNP:
         guidance: Guidance | str,
         texts: dict[str, list[str]],
         sampling: Sampling,
-        hook: OnTheWay | None = None,
+        on_the_way: OnTheWay | None = None,
     ) -> None:
         if all(stage in result.images for result in results):
             return
         start = time.perf_counter()
         seeds = [result.seed for result in results]
-        images, evaluations = paint(self.model, guidance, texts, seeds, sampling, self.progress(stage), hook)
-        for result, image in zip(results, images, strict=True):
+        final = stage == ("plain" if self.captioner is None else "dnp")
+        attending = self.attend.on(self.model, texts["prompt"]) if final and self.attend else None
+        images, evaluations = paint(
+            self.model,
+            guidance,
+            texts,
+            seeds,
+            sampling,
+            self.progress(stage),
+            hook_of(attending, on_the_way),
+            self.within if final else {},
+        )
+        for place, (result, image) in enumerate(zip(results, images, strict=True)):
             result.images[stage] = image
-            result.evaluations[stage] = evaluations
+            result.evaluations[stage] = evaluations + (attending.evaluations[place] if attending else 0)
             result.seconds[stage] = (time.perf_counter() - start) / len(results)
 
     def _caption(self, results: list[Result], captioner: Captioner) -> None:
         start = time.perf_counter()
         with ticker(self.progress("caption"), 1) as tick:
-            raw = captioner([result.images.get("dns", result.plain) for result in results])
+            images = [result.images.get("dns", result.plain) for result in results]
+            captions = captions_of(captioner, images, getattr(self.model, "tokenizer", None))
             tick()
-        if len(raw) != len(results):
-            raise DNPError(f"the captioner {captioner.name} gave {len(raw)} texts for {len(results)} pictures")
-        given = isinstance(captioner, (Fixed, Universal, Person))  # a text that somebody chose is used as it is
-        for result, text in zip(results, raw, strict=True):
-            tokenizer = getattr(self.model, "tokenizer", None)
-            result.caption = Caption(text, text) if given else usable(text, tokenizer)
+        for result, caption in zip(results, captions, strict=True):
+            result.caption = caption
             result.seconds["caption"] = (time.perf_counter() - start) / len(results)

@@ -17,11 +17,7 @@ from typing import Any
 from eval.prompts import Prompt, entities
 from eval.text import lines, visible
 
-CAPTIONED = ("auto", "auto-without-prompt", "auto-background", "shuffled")
-"""What an arm's `negative` says in `run.json` where it takes the captions of diffusion-negative pictures."""
 _WITHOUT = {"arm": "images", "seed": 0, "category": ""}
-
-
 _TEXTS = ("arm", "category", "source", "caption", "negative_prompt", "model", "guidance", "sha256")
 _NUMBERS = ("evaluations", "seconds", "scale", "strength", "steps")
 

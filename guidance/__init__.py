@@ -16,17 +16,20 @@ nothing of prompts, samplers or images.
 from .algebra.direction import Direction
 from .algebra.formula import Added, Formula, Guidance, Linear, Renamed, prediction
 from .algebra.modifier import Modifier
-from .algebra.parsing import from_json, parse, strategies
+from .algebra.parsing import from_json, parse
 from .algebra.scales import CosineScale, LinearScale, StepScale
+from .algebra.spelling import strategies
 from .algebra.weights import Scale
+from .denoiser.batch import Execution
 from .denoiser.evaluator import Evaluator
-from .denoiser.guided import Execution, GuidedDenoiser, Trace
+from .denoiser.guided import GuidedDenoiser, Trace
 from .denoiser.models import Models
 from .errors import GuidanceError
 from .rules.answer import ANSWER
 from .rules.apg import APG
 from .rules.autoguidance import Autoguidance
 from .rules.cfg import CFG
+from .rules.cfg_norm import CFGNorm
 from .rules.cfg_zero_star import CFGZeroStar
 from .rules.composable import Composable
 from .rules.contrastive_cfg import ContrastiveCFG
@@ -34,13 +37,30 @@ from .rules.dns import DNS
 from .rules.dual_cfg import DualCFG
 from .rules.dynamic_negative import DynamicNegative
 from .rules.dynamic_threshold import DynamicThreshold
+from .rules.epsilon_scaling import EpsilonScaling
+from .rules.fdg import FDG
+from .rules.feedback_guidance import FeedbackGuidance
 from .rules.improper_negative import ImproperNegative
 from .rules.interval import Interval, bounds
+from .rules.mahiro import Mahiro
+from .rules.mambo_g import MAMBOG
 from .rules.neg_prompt import NegPrompt
 from .rules.perp_neg import PerpNeg
 from .rules.rescale import Rescale
+from .rules.sld import SLD
+from .rules.tcfg import TCFG
+from .rules.temporal_score_rescaling import TemporalScoreRescaling
 
 __all__ = [
+    "FeedbackGuidance",
+    "SLD",
+    "TemporalScoreRescaling",
+    "EpsilonScaling",
+    "Mahiro",
+    "CFGNorm",
+    "MAMBOG",
+    "TCFG",
+    "FDG",
     "ANSWER",
     "APG",
     "Added",

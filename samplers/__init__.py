@@ -17,6 +17,7 @@ The room knows nothing of text or captions. What cannot be used as given is a `S
 """
 
 from .errors import SamplerError
+from .pictures import Picture, denoise_levels
 from .progress import Progress
 from .registry import SAMPLERS
 from .sampling import Hook, Step, Trace, calls, sample
@@ -27,11 +28,13 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "Hook",
+    "Picture",
     "Progress",
     "SamplerError",
     "Step",
     "Trace",
     "calls",
+    "denoise_levels",
     "noise",
     "sample",
     "schedule",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import SamplerError, check_options, lookup
+from .pictures import Picture
 from .progress import Progress, ticker
 from .registry import TABLE, Sampler
 from .seeding import Churn, brownian_noise, check_seeds, step_noise
@@ -73,6 +74,7 @@ def sample(
     extra_args: Mapping[str, Any] | None = None,
     seeds: Sequence[int] | None = None,
     start: Literal["unit", "sigma"] = "unit",
+    picture: Picture | None = None,
     progress: Progress = False,
     hook: Hook | None = None,
     trace: Trace | None = None,
@@ -88,7 +90,8 @@ def sample(
     and diffusers' Euler with other spacings, start from :math:`x = \sigma_0 z`: `start="sigma"`.
 
     Arguments:
-        model: The denoiser, `model(x, sigma, **extra_args) -> denoised`, with `sigma` of shape :math:`(B)`.
+        model: The denoiser, `model(x, sigma, **extra_args) -> denoised`, with `sigma` of shape :math:`(B)`. If it has
+            them, as a guided denoiser does, `begin()` is called before the walk, and `check()` after it.
         noise: Standard Gaussian noise, with shape :math:`(B, C, H, W)`. The walk is in float32 even where the
             noise is not: a denoiser in half precision casts what it is given.
         sigmas: The noise levels :math:`\sigma_0 \geq \dots \geq \sigma_N`, with shape :math:`(N + 1)`.
@@ -98,6 +101,8 @@ def sample(
             :func:`samplers.noise`, whose streams they continue.
         start: Whether the walk starts from the noise times :math:`\sqrt{1 + \sigma_0^2}` ("unit") or times
             :math:`\sigma_0` ("sigma").
+        picture: What the walk begins at, with the noise added at :math:`\sigma_0`, whatever `start` says; noise alone
+            by default. :func:`samplers.denoise_levels` gives the levels of a part of the steps.
         progress: Whether to show a bar: a boolean, its label, or a function of the steps done and all steps.
         hook: Called with a :class:`Step` before the first evaluation of every step; may return a changed
             :math:`x`, or stop the walk.
@@ -127,7 +132,12 @@ def sample(
 
     # k-diffusion mixes half precision with float32 in some samplers; and a sum of many steps wants float32.
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
-    x = x * (levels[0] if start == "sigma" else (1 + sigmas[0] ** 2) ** 0.5)
+    added = x
+    if picture is None:
+        x = x * (levels[0] if start == "sigma" else (1 + sigmas[0] ** 2) ** 0.5)
+    else:
+        picture.check(x)
+        x = picture.at(levels[0], added)
     count = len(levels) - 1 if entry.on_schedule else None
 
     def step_at(index: int, level: float, x: Tensor, denoised: Tensor | None = None) -> Step:
@@ -135,10 +145,14 @@ def sample(
             return Step(index, None, level, None, x, denoised)
         return Step(index, count, levels[index], levels[index + 1], x, denoised)
 
+    if picture is not None and picture.mask is not None:
+        hook = _keeping(picture, added, hook)
     walked = model if hook is None else _Hooked(model, hook, step_at, calls(sampler, sigmas, **options))
     seeded, churn = _noise_from(seeds, sampler, entry, x, sigmas, options)
     last = sigmas[-1]
 
+    if callable(begin := getattr(model, "begin", None)):
+        begin()
     with ticker(progress, count) as tick, churn:
 
         def callback(info: dict[str, Any]) -> None:
@@ -151,7 +165,11 @@ def sample(
             x = entry.function(walked, x, sigmas, **options)
         except _Stopped as stopped:
             x, last = stopped.step.x, sigmas.new_tensor(stopped.step.level)
+    if picture is not None:
+        x = picture.keep(x, float(last), added)
 
+    if callable(check := getattr(model, "check", None)):
+        check()
     if not x.isfinite().all():
         bad = [i for i, image in enumerate(x) if not image.isfinite().all()]
         raise SamplerError(f"sampler {sampler!r} gave values that are not finite, in images {bad}")
@@ -196,6 +214,16 @@ def calls(sampler: str, sigmas: Tensor, **options: Any) -> list[list[float]]:
     if "s_churn" in options:
         options["s_churn"] /= steps  # it is spread over the steps, and from here on there is one
     return [[next(levels) for _ in walk(sigmas[i : i + 2], **options)] for i in range(steps)]
+
+
+def _keeping(picture: Picture, noise: Tensor, hook: Hook | None) -> Hook:
+    # What one step did to the kept part is undone before the next.
+    def keep(step: Step) -> Tensor | None:
+        step.x = picture.keep(step.x, step.level, noise)
+        changed = None if hook is None else hook(step)
+        return step.x if changed is None else changed
+
+    return keep
 
 
 class _Hooked:

@@ -5,12 +5,22 @@ table 2): they choose timesteps of a model trained on a table of noise levels. A
 "linspace" has, diffusers interpolates :math:`\sigma` linearly where k-diffusion interpolates
 :math:`\log \sigma`; diffusers' values are taken, so that people's pictures agree.
 
+"beta", "sgm_uniform", "simple" and "align_your_steps" are the field's names for other choices of timesteps or levels,
+with ComfyUI's meaning; elsewhere the same names mean other tables (diffusers' "beta" is one of :math:`\sigma`). At a
+fractional timestep they interpolate :math:`\log \sigma`.
+
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022)
     | https://arxiv.org/abs/2206.00364
 
     | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2024)
     | https://arxiv.org/abs/2305.08891
+
+    | Beta Sampling is All You Need (Lee et al., 2024)
+    | https://arxiv.org/abs/2407.12173
+
+    | Align Your Steps: Optimizing Sampling Schedules in Diffusion Models (Sabour, Fidler and Kreis, 2024)
+    | https://arxiv.org/abs/2404.14507
 """
 
 from collections.abc import Callable
@@ -24,6 +34,11 @@ from .errors import SamplerError, check_options, lookup, option_defaults
 from .lazily import k_sampling
 
 Final = Literal["zero", "sigma_min"]
+# Ten steps of Stable Diffusion 1 and XL (Sabour et al.), and the level before zero that more steps are interpolated to
+_ALIGNED = {
+    "sd": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+}
 
 
 def own(model: Any, steps: int) -> Tensor:
@@ -98,6 +113,60 @@ def linspace(model: Any, steps: int, *, final: Final = "zero") -> Tensor:
     return _at(np.linspace(0, len(table) - 1, steps, dtype=np.float32)[::-1], table, final)
 
 
+def beta(model: Any, steps: int, *, a: float = 0.6, b: float = 0.6) -> Tensor:
+    r"""timesteps by quantiles of a beta distribution, dense at both ends"""
+
+    if not (a > 0 and b > 0):
+        raise SamplerError(f"schedule 'beta' needs a and b above 0; got {a}, {b}")
+    from scipy.stats import beta as distribution  # slow to import
+
+    table = _table("beta", model, steps)
+    last = len(table) - 1
+    t = (distribution.ppf(1 - np.arange(steps) / steps, a, b) * last).round()
+    # Rounding gives some timesteps twice: each is to be below the one before it, and leave room for those after it.
+    t = np.minimum.accumulate(t + np.arange(steps)) - np.arange(steps)
+    return _falling(np.maximum(t, np.arange(steps)[::-1]), table)
+
+
+def sgm_uniform(model: Any, steps: int) -> Tensor:
+    r"""evenly down from the model's last timestep, as if to one below the first, fractions and all"""
+
+    table = _table("sgm_uniform", model, steps)
+    return _falling(np.linspace(len(table) - 1, 0, steps + 1)[:-1], table)
+
+
+def simple(model: Any, steps: int) -> Tensor:
+    r"""every so many whole timesteps down from the model's last"""
+
+    table = _table("simple", model, steps)
+    return _falling(len(table) - 1 - (np.arange(steps) * (len(table) / steps)).astype(int), table)
+
+
+def align_your_steps(model: Any, steps: int) -> Tensor:
+    r"""Align Your Steps for Stable Diffusion 1, a table for 10 steps, interpolated for others"""
+
+    return _aligned("sd", steps)
+
+
+def align_your_steps_xl(model: Any, steps: int) -> Tensor:
+    r"""Align Your Steps for SDXL, a table for 10 steps, interpolated for others"""
+
+    return _aligned("sdxl", steps)
+
+
+def _aligned(name: str, steps: int) -> Tensor:
+    levels = np.log(_ALIGNED[name])
+    at = np.linspace(0, len(levels) - 1, steps + 1)[:-1]
+    sigmas = np.append(np.exp(np.interp(at, np.arange(len(levels)), levels)), 0.0)
+    return torch.from_numpy(sigmas.astype(np.float32))
+
+
+def _falling(t: np.ndarray, table: Tensor) -> Tensor:
+    levels = np.log(table.double().numpy())
+    sigmas = np.append(np.exp(np.interp(t, np.arange(len(levels)), levels)), 0.0)
+    return torch.from_numpy(sigmas.astype(np.float32))
+
+
 def _table(name: str, model: Any, steps: int) -> Tensor:
     table = getattr(model, "sigmas", None)
     if not isinstance(table, Tensor) or table.ndim != 1:
@@ -139,6 +208,11 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "leading": leading,
     "trailing": trailing,
     "linspace": linspace,
+    "beta": beta,
+    "sgm_uniform": sgm_uniform,
+    "simple": simple,
+    "align_your_steps": align_your_steps,
+    "align_your_steps_xl": align_your_steps_xl,
 }
 
 SCHEDULES: dict[str, str] = {name: function.__doc__ or "" for name, function in _FUNCTIONS.items()}

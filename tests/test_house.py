@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up.
 ROOMS = ["guidance", "samplers", "captioning", "eval", "dnp", "training"]
-WINGS = {"guidance": ["errors", "samplewise", "denoiser", "algebra", "rules", "__init__"]}
+WINGS = {"guidance": ["errors", "names", "host", "samplewise", "denoiser", "algebra", "rules", "__init__"]}
 
 
 def parts(path):

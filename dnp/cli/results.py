@@ -44,18 +44,23 @@ def score(ctx: click.Context, folder: Path, metrics: list[str] | None, **options
 
 
 @click.command("report", cls=Command)
-@_FOLDER
-@takes(option("--baseline", default="plain", metavar="ARM", help="The arm that the others are compared with."))
-def report(folder: Path, baseline: str) -> None:
-    """Write what the scores in FOLDER say: report.html, report.md and report.csv.
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@takes(
+    option("--baseline", default="plain", metavar="ARM", help="The arm that the others are compared with."),
+    option("--paper", is_flag=True, help="Write the paper's Tables 1, 2a and 2b over all FOLDERs, into the first."),
+)
+def report(folders: tuple[Path, ...], baseline: str, paper: bool) -> None:
+    """Write what the scores in each FOLDER say: report.html, report.md and report.csv.
 
     \b
     dnp report out/sweep
     dnp report out/sweep --baseline universal
+    dnp report out/ae out/humans out/hands --paper
     """
-    from eval.report import report as write
+    from eval import report as wing
 
-    say(f"{write(folder, baseline)}")
+    for page in [wing.paper(folders, baseline)] if paper else [wing.report(folder, baseline) for folder in folders]:
+        say(f"{page}")
 
 
 @click.command("show", cls=Command)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from guidance import Guidance
 
 
+_ALSO = str.maketrans("", "", "-_@.+")  # allowed in the name of an arm
+
+
 @dataclass(frozen=True)
 class Known:
     """An arm with a name of its own.
@@ -25,11 +28,13 @@ class Known:
         about: A line for help and docs.
         negative: One of `SOURCES`.
         guidance: A formula; the model's default if there is none.
+        attend: Whether its pictures are made with Attend-and-Excite.
     """
 
     about: str
     negative: str = "auto"
     guidance: str | None = None
+    attend: bool = False
 
 
 ARMS = {
@@ -47,6 +52,8 @@ ARMS = {
     ),
     "universal": Known("as dnp, with the universal negative prompt", "universal"),
     "random": Known("as dnp, with a random caption: another prompt's words", "random"),
+    "ae": Known("Attend-and-Excite (Chefer et al. 2023) on plain guidance", "none", "CFG(s)", attend=True),
+    "ae+dnp": Known("Attend-and-Excite with diffusion-negative prompting", attend=True),
 }
 
 
@@ -59,6 +66,7 @@ class Arm:
         negative: One of `SOURCES`, or a text.
         sampling, dns_sampling: Of the picture, and of the diffusion-negative one where it needs its caption.
         dns: The formula of the diffusion-negative picture.
+        attend: Whether its pictures are made with Attend-and-Excite; diffusion-negative pictures never are.
     """
 
     name: str
@@ -69,6 +77,7 @@ class Arm:
     sampling: Sampling
     dns: str
     dns_sampling: Sampling
+    attend: bool = False
 
     @property
     def formula(self) -> Guidance:
@@ -101,7 +110,8 @@ class Arm:
 
     def settings(self) -> dict[str, Any]:
         """For `run.json`: everything that makes this arm's pictures what they are."""
-        return asdict(self) | {"formula": str(self.formula)}
+        found = asdict(self) | {"formula": str(self.formula)}
+        return found if self.attend else {name: value for name, value in found.items() if name != "attend"}
 
 
 def arms(
@@ -125,15 +135,15 @@ def arms(
             raise DNPError(
                 f"the arm {name!r} is none of {', '.join(ARMS)}: one of your own is --arm NAME FORMULA NEGATIVE"
             )
-        rows.append((name, known.guidance or how.guidance, known.negative))
-    rows += own
+        rows.append((name, known.guidance or how.guidance, known.negative, known.attend))
+    rows += [(*row, False) for row in own]
     from dnp.recipe import Sampling
 
     found: list[Arm] = []
     scales = scales or {}
     sampling = Sampling(how.sampler, how.schedule, how.steps)
-    for name, guidance, negative in rows:
-        if name == DNS or not name.replace("-", "").replace("_", "").replace("@", "").replace(".", "").isalnum():
+    for name, guidance, negative, attend in rows:
+        if name == DNS or not name.translate(_ALSO).isalnum():
             raise DNPError(f"the arm's name {name!r} cannot name a folder of pictures: use letters and digits")
         if name in (arm.name for arm in found):
             raise DNPError(f"the arm {name!r} is there twice: give each a name of its own")
@@ -148,6 +158,7 @@ def arms(
             sampling,
             how.dns,
             Sampling(how.sampler, how.schedule, how.dns_steps),
+            attend,
         )
         needs = set(arm.formula.names) - {"prompt", "empty"}
         if needs - {"negative"} or (needs and negative == "none"):

@@ -13,12 +13,13 @@ from PIL import Image
 
 from captioning import Captioner, CaptionError, usable
 from captioning.controls import UNIVERSAL
+from dnp.attention.attend_and_excite import AttendAndExcite
 from dnp.captioners import captioner_of
 from dnp.experiments.arms import Arm
 from dnp.experiments.negatives import Asked
 from dnp.experiments.plan import Plan, Unit, path_of
 from dnp.models.stable_diffusion import StableDiffusion
-from dnp.recipe import Sampling, paint
+from dnp.recipe import Hook, Sampling, hook_of, paint
 from dnp.runs.record import DNS, Line, Record
 from dnp.runs.threads import threads as computing
 from guidance import Guidance, parse
@@ -73,12 +74,17 @@ class Painter:
     def _arm(self, arm: Arm, unit: Unit, texts: Sequence[str]) -> list[Line]:
         name, source = arm.source
         used = [self._used(arm, text, place) for text, place in zip(texts, unit.places, strict=True)]
-        images, facts, seconds = self._paint(arm.formula, unit, arm.sampling, used)
+        prompts = [self.plan.prompts[place].text for place in unit.places]
+        attending = AttendAndExcite().on(self.model, prompts) if arm.attend else None
+        images, facts, seconds = self._paint(arm.formula, unit, arm.sampling, used, hook_of(attending))
         facts |= {"scale": arm.scale, "strength": arm.strength if arm.takes("w") else None}
-        about = [
+        about: list[dict[str, Any]] = [
             {"negative_prompt": n, **({"caption": text} | self._captioned if source.captions else {})}
             for n, text in zip(used, texts, strict=True)
         ]
+        if attending is not None:
+            for one, more in zip(about, attending.evaluations, strict=True):
+                one["evaluations"] = facts["evaluations"] + more
         return self._lines(arm.name, name, unit, images, seconds, facts, about)
 
     def _used(self, arm: Arm, text: str, place: int) -> str:
@@ -92,15 +98,21 @@ class Painter:
             return ""  # a caption that says nothing must not end a sweep
 
     def _paint(
-        self, guidance: Guidance, unit: Unit, sampling: Sampling, negatives: Sequence[str] = ()
+        self,
+        guidance: Guidance,
+        unit: Unit,
+        sampling: Sampling,
+        negatives: Sequence[str] = (),
+        hook: Hook | None = None,
     ) -> tuple[list[Image.Image], dict[str, Any], float]:
         """The pictures of a unit, what their records say of them, and the seconds that each took."""
         start = time.perf_counter()
         texts: dict[str, Sequence[str]] = {"prompt": [self.plan.prompts[place].text for place in unit.places]}
         if negatives:
             texts["negative"] = negatives
-        images, evaluations = paint(self.model, guidance, texts, [unit.seed] * len(unit.places), sampling)
-        facts = {"guidance": str(guidance), "sampler": sampling.sampler, "schedule": sampling.schedule}
+        images, evaluations = paint(self.model, guidance, texts, [unit.seed] * len(unit.places), sampling, hook=hook)
+        facts: dict[str, Any] = {"guidance": str(guidance)}
+        facts |= {"sampler": sampling.sampler, "schedule": sampling.schedule}
         facts |= {"steps": sampling.steps, "evaluations": evaluations}
         return images, facts, (time.perf_counter() - start) / len(images)
 
@@ -129,8 +141,7 @@ class Painter:
                 model=self.model.name,
                 model_options=self.model.options,
                 dtype=str(self.model.dtype).removeprefix("torch."),
-                **facts,
-                **one,
+                **(facts | one),
             )
             lines.append(record.line(image, seconds))
         return lines

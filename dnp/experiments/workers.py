@@ -32,19 +32,20 @@ def workers(where: Place, work: Work | None = None) -> Iterator[Do]:
     Raises:
         DNPError: A worker died, or Ray is not installed or does not answer.
     """
-    if work is None:
-        from dnp.experiments.worker import do as work
+    from dnp.experiments import worker
+
+    one: Work = work or worker.do
     if where.ray:
-        with _ray(where.workers, where.ray, work) as do:
+        with _ray(where.workers, where.ray, one) as do:
             yield do
     elif where.workers == 1:
-        yield lambda plan, todo, threads: (work(plan, unit, threads) for unit in todo)
+        yield lambda plan, todo, threads: (one(plan, unit, threads) for unit in todo)
     else:
         context = get_context("spawn")
         theirs, ours = context.Pipe(duplex=False)
         with ProcessPoolExecutor(where.workers, context, leash, (theirs,)) as pool:
             try:
-                yield lambda plan, todo, threads: _finished([pool.submit(work, plan, unit, threads) for unit in todo])
+                yield lambda plan, todo, threads: _finished([pool.submit(one, plan, unit, threads) for unit in todo])
             finally:
                 ours.close()  # at which the workers end; what they are at is done again another time
 

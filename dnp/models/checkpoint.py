@@ -159,6 +159,9 @@ def load_tokenizer(folder: Path, rows: int) -> Any:
             f"{folder} has {max(vocabulary.values()) + 1} tokens, but its text encoder knows {rows}: "
             "they do not belong together"
         )
+    length = tokenizer.model_max_length
+    if not isinstance(length, (int, float)) or length < 3:
+        raise DNPError(f"{folder} takes {length!r} tokens at once (model_max_length): copy the model's tokenizer again")
     if None in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
         raise DNPError(f"{folder} names no begin, end or padding token: copy the model's tokenizer again")
     return tokenizer
@@ -181,7 +184,10 @@ def load_network(
     options["dtype" if of_transformers else "torch_dtype"] = dtype
     if of_transformers:  # whose error would not name the weight
         options["ignore_mismatched_sizes"] = True
-    if not any(folder.glob("*.safetensors")) and folder.is_dir():
+    weights = [path.name for path in folder.glob("*.safetensors")]
+    if weights and all(".fp16" in name for name in weights):
+        options["variant"] = "fp16"
+    if not weights and folder.is_dir():
         pickles = [path for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
         if not pickles:
             raise DNPError(f"there are no .safetensors weights in {folder}")

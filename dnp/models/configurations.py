@@ -90,7 +90,7 @@ def _clip(shapes: Shapes) -> dict[str, Any]:
 def _open_clip(shapes: Shapes) -> dict[str, Any]:
     vocabulary, width = shapes["token_embedding.weight"]
     return _text(vocabulary, width, shapes["positional_embedding"][0]) | {
-        # 2.x reads the last layer but one: the 24th, where it is there, is not used
+        # 2.x reads the last layer but one: a 24th is not used
         "num_hidden_layers": 23 if (layers := _count(shapes, "transformer.resblocks.")) == 24 else layers,
         "intermediate_size": shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
         "hidden_act": "gelu",

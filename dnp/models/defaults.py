@@ -17,6 +17,7 @@ class Defaults:
     The paper does not state its settings. The values here are Attend-and-Excite's for Stable Diffusion 1.4 (50 steps,
     scale 7.5), a natural guess, with the paper's negative prompt of three evaluations (eq. 4, w = s). The
     diffusion-negative picture takes half the steps, which cost no adherence on the embedded model (its card).
+    Attention to words is looked at where the latents' side is divided by `attention` (16x16 for pictures of 512x512).
     """
 
     scale: float = 7.5
@@ -31,6 +32,7 @@ class Defaults:
     universal: str | None = None
     words: tuple[str, ...] = ()
     world: str | None = None
+    attention: int = 4
 
     def but(self, **options: Any) -> Defaults:
         """With those of the options that are not None. Where only `steps` is one of them, `dns_steps` are no more."""
@@ -56,7 +58,7 @@ class Defaults:
         kinds: dict[str, Any] = {"float": (int, float), "int": (int,), "str": (str,), "tuple[str, ...]": (list,)}
         kinds["str | None"] = (str, type(None))
         for field in fields(cls):
-            value = given.get(field.name)
+            value: Any = given.get(field.name)
             fits = isinstance(value, kinds[str(field.type)]) and not isinstance(value, bool)
             fits = fits and (field.type != "int" or value > 0) and (field.name != "words" or _texts(value))
             if field.name in given and not fits:

@@ -1,4 +1,4 @@
-r"""k-diffusion's denoisers of discrete models, without what they do at every call for nothing."""
+r"""k-diffusion's denoisers of discrete models, without the work that they repeat at every call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 class _Quick(DiscreteSchedule):
     r"""The same numbers, sooner: a noise level is searched for in the table, which is sorted, instead of compared with
-    all of it; and where no gradient is wanted, the network runs in inference mode, which small ones notice."""
+    all of it; and if no gradient is needed, the network runs in inference mode, which is faster for small ones."""
 
     def sigma_to_t(self, sigma: Tensor, quantize: bool | None = None) -> Tensor:
         r"""The timesteps, fractions and all, of noise levels :math:`(B)`."""
@@ -29,12 +29,12 @@ class _Quick(DiscreteSchedule):
 
 
 class EpsDenoiser(_Quick, DiscreteEpsDDPMDenoiser):
-    r"""Of a model that predicts :math:`\epsilon`."""
+    r"""For a network that predicts :math:`\epsilon`: x (B, C, H, W) and σ (B) → denoised (B, C, H, W)."""
 
     get_eps = _Quick._predict
 
 
 class VDenoiser(_Quick, DiscreteVDDPMDenoiser):
-    r"""Of a model that predicts :math:`v`."""
+    r"""For a network that predicts :math:`v`: x (B, C, H, W) and σ (B) → denoised (B, C, H, W)."""
 
     get_v = _Quick._predict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from dnp.errors import DNPError
 from dnp.models import checkpoint
 from dnp.models.defaults import Defaults
+from dnp.models.files import read_json
 from dnp.models.flow_model import KINDS, FlowModel
 from dnp.models.locate import locate
 from dnp.models.stable_diffusion import StableDiffusion, _device, _dtype
@@ -87,14 +87,20 @@ def load_flow(
     parts: dict[str, Any] = {
         "scheduler": checkpoint.load(diffusers.FlowMatchEulerDiscreteScheduler, folder / "scheduler")
     }
-    for suffix, (encoder, tokenizer) in texts.items():
+    for suffix, (encoder, _) in texts.items():
         if suffix == "_3" and (not t5 or not (folder / "text_encoder_3").is_dir()):
             parts |= {"text_encoder_3": None, "tokenizer_3": None}
             continue
         networks[f"text_encoder{suffix}"] = (encoder, number)
-        parts[f"tokenizer{suffix}"] = checkpoint.load(tokenizer, folder / f"tokenizer{suffix}")
     for part, (network, of) in networks.items():
         parts[part] = checkpoint.load_network(network, folder / part, of, allow_pickle).requires_grad_(False).eval()
+    for suffix, (_, tokenizer) in texts.items():
+        place = folder / f"tokenizer{suffix}"
+        if tokenizer is CLIPTokenizer:
+            rows = parts[f"text_encoder{suffix}"].config.vocab_size
+            parts[f"tokenizer{suffix}"] = checkpoint.load_tokenizer(place, rows)
+        elif f"tokenizer{suffix}" not in parts:
+            parts[f"tokenizer{suffix}"] = checkpoint.load(tokenizer, place)
     with checkpoint.silence():
         pipeline = getattr(diffusers, kind)(**parts)
     if cpu_offload:
@@ -111,8 +117,4 @@ def load_flow(
 def _kind(folder: Path) -> str | None:
     """The pipeline that a directory is for, as its model_index.json says."""
     index = folder / "model_index.json"
-    try:
-        about = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    except ValueError as error:
-        raise DNPError(f"{index} is not valid JSON: {error}") from None
-    return about.get("_class_name") if isinstance(about, dict) else None
+    return read_json(index).get("_class_name") if index.is_file() else None

@@ -21,12 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dnp.errors import DNPError
+
 Table = Callable[[int], Tensor]
 r"""Number of steps N → the times (N), falling from 1."""
 
 FIRST = 1 - 2**-15
 r"""The time that stands for 1, where :math:`\sigma` would be infinite. A walk from it differs from one from 1 by about
-3e-5 of its result; nearer to 1, float32 loses more than that in steps so long."""
+3e-5 of its result. Nearer to 1, the first step is so long that float32 loses more than that."""
+FIRST_IN_FLOAT64 = 1 - 2**-22
+r"""The same for a walk in float64 (noise and noise levels), where less than 1e-6 is lost."""
 
 
 class FlowDenoiser(nn.Module):
@@ -36,16 +40,23 @@ class FlowDenoiser(nn.Module):
         velocity: Called with :math:`z` :math:`(B, C, H, W)`, :math:`t` :math:`(B)` and the condition; gives
             :math:`v` :math:`(B, C, H, W)`.
         table: The times of N steps, for :meth:`get_sigmas`, which is the schedule "model".
+        first: The time that stands for 1.
     """
 
-    def __init__(self, velocity: Callable[..., Tensor], table: Table) -> None:
+    def __init__(self, velocity: Callable[..., Tensor], table: Table, first: float = FIRST) -> None:
         super().__init__()
-        self.velocity, self.table = velocity, table
-        self.sigma_max: float = FIRST / (1 - FIRST)
+        self.velocity, self.table, self.first = velocity, table, first
+        self.sigma_max: float = first / (1 - first)
         self.sigma_min: float = self.t_to_sigma(table(1000)[-1:]).item()
 
-    def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        r"""The denoised samples :math:`(B, C, H, W)` at `x` :math:`(B, C, H, W)` and `sigma` :math:`(B)`."""
+    def forward(self, x: Tensor, sigma: Tensor, attention: Any = None, **condition: Any) -> Tensor:
+        r"""The denoised samples :math:`(B, C, H, W)` at `x` :math:`(B, C, H, W)` and `sigma` :math:`(B)`.
+
+        Raises:
+            DNPError: A condition asks for another `attention`.
+        """
+        if attention is not None:
+            raise DNPError(f"the attention {attention!r} is for U-Nets: the transformers of flow models do not take it")
         level = sigma.view(-1, *[1] * (x.ndim - 1))
         z, t = x / (1 + level), level / (1 + level)
         return z - t * self.velocity(z, t.flatten(), **condition)
@@ -59,8 +70,8 @@ class FlowDenoiser(nn.Module):
         return sigma / (1 + sigma)
 
     def t_to_sigma(self, t: Tensor) -> Tensor:
-        r"""The noise level of a time; of 1, that of the last time before it that float32 can use."""
-        t = t.double().clamp(max=FIRST)
+        r"""The noise level of a time, of `first` for times after it."""
+        t = t.double().clamp(max=self.first)
         return (t / (1 - t)).float()
 
 

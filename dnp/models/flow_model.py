@@ -15,7 +15,8 @@ from torch import Tensor
 from dnp.errors import DNPError
 from dnp.models import checkpoint
 from dnp.models.defaults import Defaults
-from dnp.models.flow_denoiser import FlowDenoiser, FluxVelocity, SD3Velocity, Table
+from dnp.models.flow_denoiser import FIRST, FlowDenoiser, FluxVelocity, SD3Velocity, Table
+from dnp.models.supported import latent_statistics
 
 KINDS = ("StableDiffusion3Pipeline", "FluxPipeline")
 # How the pipelines sample; the scale is of true guidance, with a prediction for the empty prompt
@@ -38,6 +39,7 @@ class FlowModel:
             shifted once, as in its paper, where diffusers' scheduler shifts them twice. Of Flux they are the same.
         embedded_guidance: The scale that Flux-dev's network is given; others take none.
         tokens: How many tokens the T5 encoder reads, 256 of SD 3 and 512 of Flux by default.
+        first: The time that stands for 1: `flow_denoiser.FIRST_IN_FLOAT64` where the walk is in float64.
 
     Raises:
         DNPError: A pipeline of another kind, a size that does not fit, an unknown table, another scheduler.
@@ -52,12 +54,13 @@ class FlowModel:
         table: str = "diffusers",
         embedded_guidance: float = 3.5,
         tokens: int | None = None,
+        first: float = FIRST,
     ) -> None:
         kind = type(pipeline).__name__
         if kind not in KINDS:
             raise DNPError(f"{kind} is no pipeline of a flow model: give one of {', '.join(KINDS)}")
         self.pipeline, self.name, self.flux = pipeline, name, kind == "FluxPipeline"
-        self.folder: Path | None = None
+        self.folder = Path(name)
         self.cpu_offload = False
         self.autoencoder, self.tokenizer = pipeline.vae, pipeline.tokenizer
         config = pipeline.transformer.config
@@ -75,7 +78,7 @@ class FlowModel:
         self.embedded_guidance = embedded_guidance if self.flux and config.guidance_embeds else None
         self.defaults = Defaults(scale=_SCALES[kind], strength=_SCALES[kind], **_DEFAULTS)  # type: ignore[arg-type]
         velocity = (FluxVelocity if self.flux else SD3Velocity)(pipeline.transformer)
-        self.denoiser = FlowDenoiser(velocity, self._table(table))
+        self.denoiser = FlowDenoiser(velocity, self._table(table), first)
         self._encoded = lru_cache(maxsize=16)(self._encode)
         self.options: dict[str, Any] = {"table": table}
         if self.embedded_guidance is not None:
@@ -91,9 +94,10 @@ class FlowModel:
         found: torch.device = self.pipeline._execution_device
         return found
 
-    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def encode(self, prompts: str | Sequence[str]) -> dict[str, Any]:
         """Texts → {"encoder_hidden_states": (B, tokens, width), "pooled_projections": (B, width)}, and Flux-dev's
         {"guidance": (B)}; each text is encoded by itself, the last ones once."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         hidden, pooled = zip(*(self._encoded(prompt, self.device) for prompt in prompts), strict=True)
         found = {"encoder_hidden_states": torch.cat(hidden), "pooled_projections": torch.cat(pooled)}
         if self.embedded_guidance is not None:
@@ -114,10 +118,11 @@ class FlowModel:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Latents (B, C, h, w) → B pictures, one at a time, which spares memory and makes none depend on another."""
-        config, dtype, images = self.autoencoder.config, self.autoencoder.dtype, []
+        mean, std, factor = latent_statistics(self.folder, self.autoencoder)
+        images: list[Image.Image] = []
         for z in latents.to(self.device).split(1):
-            z = z / config.scaling_factor + config.shift_factor
-            x = self.autoencoder.decode(z.to(dtype), return_dict=False)[0]
+            z = z * std.to(z) / factor + mean.to(z)
+            x = self.autoencoder.decode(z.to(self.autoencoder.dtype), return_dict=False)[0]
             images += self.pipeline.image_processor.postprocess(x.float())
         self.pipeline.maybe_free_model_hooks()
         return images

@@ -12,7 +12,7 @@ EMBEDDED = Path(__file__).parent.parent / "embedded"
 def locate(name: str) -> Path:
     """The directory or file of a model: the embedded one, one by its path, or a hub name's files in the local cache.
 
-    A hub name is downloaded where it is not cached: configurations, tokenizers and safetensors weights, no pickles.
+    A hub name is downloaded unless it is cached: configurations, tokenizers and safetensors weights, no pickles.
 
     Raises:
         DNPError: no such directory, or the hub does not give it.

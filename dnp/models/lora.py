@@ -171,7 +171,7 @@ def _original(name: str, layers: int, attends: Collection[int]) -> str:
         r"^up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)": lambda m: (
             f"output_blocks.{int(m[1]) * (layers + 1) + int(m[3])}.{int(m[2] == 'attentions')}"
         ),
-        # after the attention, where there is one
+        # after the attention, if there is any
         r"^up_blocks\.(\d+)\.upsamplers\.0\.conv": lambda m: (
             f"output_blocks.{int(m[1]) * (layers + 1) + layers}.{2 if int(m[1]) in attends else 1}.conv"
         ),

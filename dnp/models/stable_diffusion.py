@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dnp.attention.inside import inside
 from dnp.errors import DNPError, first_line
 from dnp.models.checkpoint import from_directory
 from dnp.models.defaults import Defaults
@@ -30,14 +32,15 @@ class _Noise(nn.Module):
         super().__init__()
         self.unet, self.dtype = unet, dtype
 
-    def forward(self, x: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
+    def forward(self, x: Tensor, t: Tensor, attention: Any = None, **condition: Any) -> Tensor:
+        with inside(self.unet, attention, (x.shape[-2], x.shape[-1])) if attention is not None else nullcontext():
+            return self.unet(x.to(self.dtype), t, **condition, return_dict=False)[0].to(x.dtype)
 
 
 class StableDiffusion:
     """A Stable Diffusion 1.x, 2.x (ε- or v-prediction) or XL, by directory, hub name or file.
 
-    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 where it has none) unless
+    The U-Net and the text encoders run in float32 on a CPU and in bfloat16 on a GPU (float16 on one without it) unless
     asked otherwise, the autoencoder in float32 (SDXL's overflows in float16).
 
     Args:
@@ -50,6 +53,8 @@ class StableDiffusion:
         prediction: "epsilon" or "v_prediction", if a single file does not state it or states it wrong.
         empty: What the empty prompt is: "encoded", or "zeros", an embedding of zeros. By default what the model wants:
             SDXL was trained with zeros, all others with the encoded text.
+        clip_skip: The layer of the text encoder that is read, counted from the last, which is 1, as in A1111; by
+            default the one that the model was trained with.
         loras: Files merged into the weights, each `FILE` or `FILE:WEIGHT`.
         embeddings: Files of textual inversions, each a word for prompts of any kind, negative ones too: the word in the
             file, or its name without the ending.
@@ -74,6 +79,7 @@ class StableDiffusion:
         size: tuple[int, int] | None = None,
         prediction: str | None = None,
         empty: str | None = None,
+        clip_skip: int | None = None,
         loras: Sequence[str] = (),
         embeddings: Sequence[str] = (),
         controlnet: str | None = None,
@@ -148,7 +154,9 @@ class StableDiffusion:
                 part.to(self.device)
         self.denoiser = self._denoiser(network, parts.scheduler, prediction)
         zeros = parts.zeros if empty is None else empty == "zeros"
-        self.texts = Texts(parts, zeros, words)
+        self.texts = Texts(parts, zeros, words, clip_skip)
+        if clip_skip:
+            self.options["clip_skip"] = clip_skip
         if parts.xl or empty:
             self.options["empty"] = "zeros" if zeros else "encoded"
         if size:

@@ -13,7 +13,7 @@ A text-to-image model is four things (and a name for the records)::
         def decode(self, latents):             # latents of unit variance → PIL images
             ...
 
-Noise is made on its `device`, a fifth thing, where it is not the CPU.
+If it has a `device`, noise is made there, else on the CPU.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def pattern(words: Sequence[str]) -> re.Pattern[str]:
 def _read(path: Path, encoders: int, pickle: bool) -> tuple[str, list[Tensor]]:
     # The word, and a table (n, width) for each text encoder
     if not path.is_file():
-        raise DNPError(f"there is no embedding file {str(path)!r}: write --embedding FILE")
+        raise DNPError(f"there is no embedding file {str(path)!r}: give its path")
     if path.suffix.lower() not in (".safetensors", *PICKLES):
         raise DNPError(f"the embedding {path} is no .safetensors file: give another")
     held, _ = read_weights(path, pickle)

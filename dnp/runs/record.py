@@ -22,7 +22,7 @@ Line = tuple[dict[str, Any], bytes]
 DNS = "dns"
 """The source of diffusion-negative pictures, and the arm of the first way to make them."""
 _COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
-_WHERE_GIVEN = ("category", "entities", "captions_on_the_way", "caption_error", "model_options")
+WHERE_GIVEN = ("entities", "captions_on_the_way", "caption_error", "model_options")
 
 
 @dataclass(kw_only=True)
@@ -67,7 +67,7 @@ class Record:
     def line(self, image: Image.Image, seconds: float) -> Line:
         """The manifest's line and the PNG. What was measured is in the line alone: the same picture has the same
         bytes."""
-        record = {key: value for key, value in asdict(self).items() if value or key not in _WHERE_GIVEN}
+        record = {key: value for key, value in asdict(self).items() if value or key not in WHERE_GIVEN}
         record |= {"width": image.width, "height": image.height, "versions": versions()}
         data = png(image, record)
         measured = {"seconds": round(seconds, 4), "peak_mib": peak_memory()}

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from dnp.errors import DNPError
-from dnp.runs.record import Line
+from dnp.runs.record import WHERE_GIVEN, Line
 from eval.manifest import read_manifest, write_whole
 
 Own = TypeVar("Own", bound="Run")
@@ -44,12 +44,12 @@ class Run:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], fresh: Mapping[str, Any] | None = None) -> None:
         self.path = path
-        settings = json.loads(json.dumps(settings))  # as it is read from a file
+        ours: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read from a file
         fresh = fresh or {}
         self._claim()
         try:
-            held = self._held(settings, fresh.keys() - settings.keys())
-            self.settings: dict[str, Any] = {**fresh, **(held or settings)}
+            held = self._held(ours, fresh.keys() - ours.keys())
+            self.settings: dict[str, Any] = {**fresh, **(held or ours)}
             self._repair()
             lines = {record["path"]: record for record in read_manifest(path)}
         except BaseException:
@@ -116,8 +116,8 @@ class Run:
     def add(self, lines: Sequence[Line]) -> None:
         """The pictures, then their lines; the settings before the first."""
         if not (self.path / "run.json").exists():
-            data = json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"
-            write_whole(self.path / "run.json", data.encode())
+            text = json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"
+            write_whole(self.path / "run.json", text.encode())
         again = False
         for record, data in lines:
             path = self.path / record["path"]
@@ -142,7 +142,9 @@ class Run:
 
 
 def _text(records: Sequence[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    # Reading a manifest fills in what a line may leave out
+    kept = [{key: value for key, value in record.items() if value or key not in WHERE_GIVEN} for record in records]
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode()
 
 
 def _holder(lock: Path) -> str:

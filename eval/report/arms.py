@@ -108,9 +108,15 @@ def _numbers(about: dict[str, Any]) -> Iterator[tuple[str, float, dict[str, str]
 
 
 def _names(rows: list[tuple[str, ...]]) -> list[str]:
-    """The first of each, a formula, and what is not the same in all."""
-    differ = [place for place, column in enumerate(zip(*rows, strict=True)) if not place or len(set(column)) > 1]
-    return [", ".join(row[place] for place in differ if row[place]) for row in rows]
+    """The first of each, a formula, and what differs among those that have it; among all, if that tells too little."""
+    columns = [set(column) for column in zip(*rows, strict=True)]
+    names: list[str] = []
+    for nothing in ({""}, set()):
+        differ = [place for place, column in enumerate(columns) if not place or len(column - nothing) > 1]
+        names = [", ".join(row[place] for place in differ if row[place]) for row in rows]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def costs(found: Results) -> dict[str, dict[str, float]]:

@@ -58,6 +58,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def _and(names: list[str]) -> str:
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+
+
 def answer(found: Results, names: dict[str, str]) -> str:
     """What the leading metric says, in a sentence or two."""
     rows = [row for arm in found.others if (row := found.row(arm, found.lead)) and row.against]
@@ -72,15 +76,15 @@ def answer(found: Results, names: dict[str, str]) -> str:
     for kind, words in (("good", "better"), ("bad", "worse"), ("other", "differently")):
         if told := groups.get(kind):
             told.sort(key=lambda row: -abs(row.against.difference if row.against else 0))
-            shown = [f"{names[row.arm]} ({row.against.difference:+.3f})" for row in told[:3] if row.against]
-            more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-            said.append(f"{', '.join(shown)}{more} {'does' if len(told) == 1 else 'do'} {words}")
+            shown = [f"{names[row.arm]} ({row.against.difference:+.3f})" for row in told[:2] if row.against]
+            shown += [f"{len(told) - 2} more"] if len(told) > 2 else []
+            said.append(f"{_and(shown)} {'does' if len(told) == 1 else 'do'} {words}")
     equal = len(groups.get("none", []))
     if not said:
         whom = f"any of {equal} arms" if equal > 1 else names[rows[0].arm]
         return f"In {found.lead}, no difference between {names[found.baseline]} and {whom} can be told from chance."
     rest = f"; {_count(equal, 'arm')} cannot be told from it" if equal else ""
-    return f"In {found.lead}, compared with {names[found.baseline]}: {', '.join(said)}{rest}."
+    return f"In {found.lead}, compared with {names[found.baseline]}: {'; '.join(said)}{rest}."
 
 
 def _foremost(found: Results) -> list[str]:
@@ -100,19 +104,17 @@ def _verdict(found: Results, row: Row) -> str:
     return text
 
 
-def _distinct(found: Results) -> list[str]:
-    """The metrics, without those that give every picture the same value as an earlier one."""
-    kept: list[str] = []
-    for metric in dict.fromkeys(row.metric for row in found.rows):
-        values = [found.values.get((arm, metric)) for arm in found.arms]
-        if not any(values == [found.values.get((arm, other)) for arm in found.arms] for other in kept):
-            kept.append(metric)
-    return kept
+def _drawn(found: Results) -> list[str]:
+    """The columns that are drawn: the first of each metric. All are in the tables."""
+    first: dict[str, str] = {}
+    for column in dict.fromkeys(row.metric for row in found.rows):
+        first.setdefault(found.of(column, "name", column), column)
+    return list(first.values())
 
 
 def _forests(found: Results, names: dict[str, str]) -> list[Markup]:
     plots = []
-    for metric in _distinct(found):
+    for metric in _drawn(found):
         compared = [row for arm in found.others for row in found.rows if row.metric == metric and row.arm == arm]
         if metric != found.lead or len(compared) > _FOREST:
             compared = [row for row in compared if not row.category]
@@ -138,7 +140,7 @@ def _curves(found: Results, names: dict[str, str]) -> list[Markup]:
     if found.scales:
         plots += _tried(found.scales)
     by_axis = series(found)
-    for metric in _distinct(found):
+    for metric in _drawn(found):
         for axis, lines in by_axis.items():
             drawn = {name: _points(found, line, metric) for name, line in lines.items()}
             if drawn := {name: line for name, line in drawn.items() if len(line) > 1}:

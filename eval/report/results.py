@@ -197,8 +197,9 @@ def verdict(found: Results, row: Row) -> str:
         return f"{g.difference:+.3f}, {g.too_few} for an interval"
     numbers = f"{g.difference:+.3f} [{g.low:+.3f}, {g.high:+.3f}]"
     if not row.told:
-        chance = "; chance, once all arms are counted (Holm)" if g.p < LEVEL else ""
-        return f"no difference that {g.pairs:,} pairs can tell: {numbers}{chance}"
+        if g.p < LEVEL:
+            return f"not beyond chance once all {len(found.others)} arms are counted (Holm): {numbers}"
+        return f"no difference that {g.pairs:,} pairs can tell: {numbers}"
     up = found.up(row.metric)
     word = (
         ("more" if g.difference > 0 else "less") if up is None else "better" if found.kind(row) == "good" else "worse"

@@ -11,7 +11,7 @@ from eval.report.results import Results, Row
 from eval.text import visible
 
 NONE = "–"
-WIDEST = 6  # columns of values that fit a page of 1,200 pixels
+WIDEST = 5  # columns of values that fit a page of 1,200 pixels
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Cell:
 
     @property
     def parts(self) -> list[str]:
-        """The note as short lines: a difference, its interval, its p."""
-        return re.split(r" (?=\[)|, (?=p )", self.note) if self.note else []
+        """The note as short lines: a difference with its interval, and its p."""
+        return re.split(", (?=p )", self.note) if self.note else []
 
 
 @dataclass(frozen=True)

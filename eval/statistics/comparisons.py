@@ -6,8 +6,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,7 +42,13 @@ def mean(values: Array, factors: Factors, binary: bool = False) -> Estimate:
         name: [level for level, is_there in zip(levels, there, strict=True) if is_there]
         for name, levels in factors.items()
     }
-    return Crossed(kept).estimate(x[there], binary)
+    return _crossed(tuple((name, tuple(levels)) for name, levels in kept.items())).estimate(x[there], binary)
+
+
+@lru_cache(maxsize=32)
+def _crossed(factors: tuple[tuple[str, tuple[Hashable, ...]], ...]) -> Crossed:
+    """Arms and metrics share their prompts and seeds, so the same crossing is asked for again and again."""
+    return Crossed(dict(factors))
 
 
 def gain(these: Array, those: Array, factors: Factors) -> Gain:

@@ -2,8 +2,8 @@ r"""Directions: weighted sums of predictions whose weights sum to zero."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -12,7 +12,58 @@ from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
 from .expression import Expression
 from .notation import combination, condition_name, order, plain
-from .weights import Scale, Weight, as_weight, total, values, vanishes
+from .plan import Plan, vanishes
+from .weights import Scale, Weight, as_weight, total
+
+MOST = 256
+
+
+class Weights(Mapping[str, Weight]):
+    r"""The weights of a sum of predictions in its canonical form: without zeros; empty, negative, prompt, the alphabet.
+
+    Args:
+        items: Conditions with their scales, which are summed where a condition occurs twice.
+
+    Raises:
+        GuidanceError: If a name or scale is none, or there are more than 256 conditions.
+    """
+
+    def __init__(self, items: Iterable[tuple[str, Scale]]) -> None:
+        found: dict[str, Weight] = {}
+        for name, scale in items:
+            name, weight = condition_name(name), as_weight(scale)
+            found[name] = found[name] + weight if name in found else weight
+            if len(found) > MOST:
+                raise GuidanceError(f"a formula has at most {MOST} conditions: more could not be evaluated at a step")
+        self._weights = {name: found[name] for name in sorted(found, key=order) if found[name]}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        with suppress(GuidanceError):  # what no float can hold is an error where it is evaluated
+            self.plan(tuple(self))
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Scale]) -> Weights:
+        r"""The weights in their canonical form, if they are not in it yet."""
+        return weights if isinstance(weights, Weights) else cls(weights.items())
+
+    def __getitem__(self, name: str) -> Weight:
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def key(self, values: bool = True) -> Hashable:
+        r"""What is equal for a copy, with or without what its tensors hold."""
+        return frozenset((name, weight.key(values)) for name, weight in self.items())
+
+    def plan(self, names: tuple[str, ...]) -> Plan:
+        r"""How to compute them, by the `names` under which their conditions are evaluated."""
+        if names not in self._plans:
+            same = names == tuple(self)
+            self._plans[names] = Plan(self if same else Weights(zip(names, self.values(), strict=True)))
+        return self._plans[names]
 
 
 class Direction:
@@ -25,25 +76,19 @@ class Direction:
         GuidanceError: If the weights do not sum to zero.
     """
 
-    __slots__ = ("_weights",)
-    # numpy's numbers must leave the multiplication to us instead of looping over us.
+    # numpy's numbers and arrays must leave the multiplication to us instead of looping over us.
     __array_ufunc__ = None
 
     def __init__(self, weights: Mapping[str, Scale]) -> None:
-        self._weights = canonical(weights)
+        self.weights = Weights.of(weights)
         if found := total(self.weights.values()):
             raise GuidanceError(f"the weights of a direction sum to zero, not to {plain(found)}")
-
-    @property
-    def weights(self) -> Mapping[str, Weight]:
-        r"""The weights that are not zero: empty, negative, prompt, then the alphabet."""
-        return MappingProxyType(self._weights)
 
     def __add__(self, other: Direction) -> Direction:
         if isinstance(other, Expression):
             return NotImplemented  # a guidance knows how to add a direction to itself
         if isinstance(other, Direction):
-            return Direction(added([*self.weights.items(), *other.weights.items()]))
+            return Direction(Weights([*self.weights.items(), *other.weights.items()]))
         raise GuidanceError(f"{other!r} cannot be added to a direction")
 
     def __sub__(self, other: Direction) -> Direction:
@@ -83,13 +128,13 @@ class Direction:
         return f"<direction {self}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Direction) and self.weights == other.weights
+        return isinstance(other, Direction) and self.weights.key() == other.weights.key()
 
     def __hash__(self) -> int:
-        return hash(frozenset(self.weights.items()))
+        return hash(self.weights.key(values=False))
 
 
-def weighted_sum(weights: Mapping[str, Weight], evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
+def weighted_sum(weights: Weights, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
     r"""The sum of weighted predictions. Conditions that are the same share one weight; zeros are not evaluated.
 
     Args:
@@ -101,22 +146,8 @@ def weighted_sum(weights: Mapping[str, Weight], evaluate: Evaluator, x: Tensor, 
     Returns:
         The sum :math:`(B, ...)`.
     """
-    merged = added((evaluate.same(name), weight) for name, weight in weights.items())
-    factors = {name: value for name, value in values(merged, x, sigma).items() if not vanishes(value)}
+    plan = weights.plan(tuple([evaluate.same(name) for name in weights]))
+    factors = {name: value for name, value in plan(x, sigma).items() if not vanishes(value)}
     predictions = evaluate(factors, x, sigma)
     terms = [predictions[name] * value for name, value in factors.items()]
     return sum(terms[1:], start=terms[0]) if terms else torch.zeros_like(x)
-
-
-def canonical(weights: Mapping[str, Scale]) -> dict[str, Weight]:
-    r"""Weights by full names of conditions, without zeros, in one order."""
-    found = added((condition_name(name), as_weight(scale)) for name, scale in weights.items())
-    return {name: found[name] for name in sorted(found, key=order) if found[name]}
-
-
-def added(items: Iterable[tuple[str, Weight]]) -> dict[str, Weight]:
-    r"""The sum of the weights of each condition."""
-    weights: dict[str, Weight] = {}
-    for name, weight in items:
-        weights[name] = weights[name] + weight if name in weights else weight
-    return weights

@@ -3,8 +3,8 @@ r"""What every guidance is as a text: written, as LaTeX and JSON, and compared."
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, ClassVar, Union
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from ..errors import GuidanceError
 from .notation import labels, scalar
 from .weights import Atom, Schedule, Weight, as_weight
 
-Argument = Union[Weight, "Expression"]
+Argument = Union[Weight, "Expression", str]
 
 
 class Expression:
@@ -22,20 +22,31 @@ class Expression:
     arguments.
     """
 
+    fixed: ClassVar[tuple[str, ...]] = ()
+    r"""The arguments that its paper fixes: they are written only if they are not the default."""
+
     def arguments(self) -> Mapping[str, Argument]:
-        r"""What it is made of, by keyword ("" for the first); arguments that have their default are left out."""
+        r"""What it is made of, by keyword ("" for the first), but for what is None or :attr:`fixed`."""
         found: dict[str, Argument] = {}
         for index, field in enumerate(dataclasses.fields(self)):  # type: ignore[arg-type]
-            if (value := _argument(getattr(self, field.name))) not in (None, _argument(field.default)):
-                found[field.metadata.get("argument", field.name) if index else ""] = value
+            value = getattr(self, field.name)
+            usual = field.name in self.fixed and not isinstance(value, Tensor) and value == field.default
+            if value is not None and not usual:
+                argument = value if isinstance(value, (Expression, str)) else as_weight(value)
+                found[field.name if index else ""] = argument
         return found
+
+    def key(self, values: bool = True) -> Hashable:
+        r"""What is equal for a copy, with or without what its tensors hold."""
+        arguments = self.arguments().items()
+        return type(self), frozenset((k, v if isinstance(v, str) else v.key(values)) for k, v in arguments)
 
     def scales(self) -> Iterator[Weight]:
         r"""All scales, those of the expressions inside it too."""
         for value in self.arguments().values():
             if isinstance(value, Expression):
                 yield from value.scales()
-            else:
+            elif isinstance(value, Weight):
                 yield value
 
     def source(self) -> tuple[str, dict[str, Any]]:
@@ -48,7 +59,10 @@ class Expression:
         r"""The text, with these `names` for the scales that are not numbers."""
         arguments = []
         for keyword, value in self.arguments().items():
-            text = value.written(names) if isinstance(value, Expression) else "".join(scalar(value, names))
+            if isinstance(value, Weight):
+                text = "".join(scalar(value, names))
+            else:
+                text = value.written(names) if isinstance(value, Expression) else repr(value)
             arguments.append(f"{keyword}={text}" if keyword else text)
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -57,7 +71,10 @@ class Expression:
         names = labels(self.scales())
         arguments = []
         for keyword, value in self.arguments().items():
-            text = value.latex() if isinstance(value, Expression) else "".join(scalar(value, names, latex=True))
+            if isinstance(value, Weight):
+                text = "".join(scalar(value, names, latex=True))
+            else:
+                text = value.latex() if isinstance(value, Expression) else rf"\text{{{value}}}"
             arguments.append(rf"\mathrm{{{keyword}}} = {text}" if keyword else text)
         return rf"\operatorname{{{type(self).__name__}}}\left({', '.join(arguments)}\right)"
 
@@ -87,16 +104,7 @@ class Expression:
         return f"${self.latex()}$"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Expression):
-            return NotImplemented
-        return type(self) is type(other) and self.arguments() == other.arguments()
+        return self.key() == other.key() if isinstance(other, Expression) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((type(self), frozenset(self.arguments().items())))
-
-
-def _argument(value: Any) -> Argument | None:
-    r"""The value of a field, to be compared and written; None if it has no value."""
-    if value is None or value is dataclasses.MISSING or isinstance(value, Expression):
-        return value if isinstance(value, Expression) else None
-    return as_weight(value)
+        return hash(self.key(values=False))

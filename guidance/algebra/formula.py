@@ -9,22 +9,26 @@ The operators of :class:`Guidance` build its subclasses, so these stand here tog
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from fractions import Fraction
 from typing import Any, NoReturn, overload
 
+import torch
 from torch import Tensor
 
+from ..denoiser.batch import Execution
 from ..denoiser.cost import cost
 from ..denoiser.evaluator import Evaluator
-from ..denoiser.guided import Execution, GuidedDenoiser, Trace
+from ..denoiser.guided import GuidedDenoiser, Trace
 from ..errors import GuidanceError
-from .direction import Direction, added, canonical, weighted_sum
+from .direction import Direction, Weights, weighted_sum
 from .expression import Argument, Expression
 from .notation import combination, condition_name, labels, order, plain, substitution
-from .weights import ONE, Atom, Scale, Weight, total
+from .weights import ONE, Atom, Scale, as_tensor, as_weight, total
 
 _NOT_ADDED = "predictions cannot be added, weights must sum to one: add a difference, as in u + 7.5*(p - n)"
 _NOT_SCALED = "a prediction cannot be scaled, weights must sum to one: scale a difference, as in u + 7.5*(p - n)"
@@ -41,9 +45,13 @@ class Guidance(Expression, ABC):
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
-        self.names  # noqa: B018  a modifier of something else than a guidance fails where it is made
-        if len(sizes := self._sizes()) > 1:  # a stack that could never run fails where it is made
-            raise GuidanceError(f"the per-sample scales are for batches of {' and '.join(map(str, sorted(sizes)))}")
+        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        for field in fields:
+            if (value := _settled(getattr(self, field.name), "Scale" in str(field.type))) is not None:
+                vars(self)[field.name] = value
+        # What could never run fails where it is made: a wrong scale, a modifier of no guidance, sizes that do not fit.
+        self.names  # noqa: B018
+        self.shape  # noqa: B018
 
     @property
     @abstractmethod
@@ -64,12 +72,21 @@ class Guidance(Expression, ABC):
         """
 
     @property
-    def samples(self) -> int:
-        r"""The batch size of its per-sample scales, 1 if it has none."""
-        return max(self._sizes(), default=1)
+    def shape(self) -> tuple[int, ...]:
+        r"""The shape :math:`(B, C, H, W)` that its tensors are for, 1 where any will do.
 
-    def _sizes(self) -> set[int]:
-        return {len(a.value) for weight in self.scales() for a in weight.atoms if isinstance(a.value, Tensor)}
+        Raises:
+            GuidanceError: If they are for samples of different shapes.
+        """
+        tensors = [a.value for scale in self.scales() for a in scale.atoms if isinstance(a.value, Tensor)]
+        ndim = max([4, *(value.ndim for value in tensors)])
+        shapes = [(*value.shape, *[1] * (ndim - 1))[:ndim] if value.ndim < 2 else value.shape for value in tensors]
+        if len(batches := {shape[0] for shape in shapes if shape} - {1}) > 1:
+            refuse(f"the per-sample scales are for batches of {' and '.join(map(str, sorted(batches)))}")
+        try:
+            return torch.broadcast_shapes((1,) * ndim, *shapes)
+        except RuntimeError:
+            refuse(f"the scales are for samples of different shapes: {', '.join(str(tuple(s)) for s in shapes)}")
 
     def rename(self, **names: str) -> Guidance:
         r"""The same guidance of other conditions, all names substituted at once.
@@ -77,7 +94,7 @@ class Guidance(Expression, ABC):
         Raises:
             GuidanceError: If a name to be replaced does not occur, and is not prompt, negative or empty.
         """
-        renamed = Renamed(self, **names)
+        renamed = Renamed(self, names)
         return renamed if renamed.new else self
 
     def wrap(
@@ -85,11 +102,12 @@ class Guidance(Expression, ABC):
         denoiser: Callable[..., Tensor],
         execution: Execution = "batched",
         trace: Trace | None = None,
+        any_sigma: bool = False,
     ) -> GuidedDenoiser:
         r"""The guided denoiser, for any k-diffusion sampler: see :class:`GuidedDenoiser`."""
-        return GuidedDenoiser(denoiser, self, execution, trace)
+        return GuidedDenoiser(denoiser, self, execution, trace, any_sigma)
 
-    def evaluations(self, sigmas: Tensor | Sequence[float], **conditions: Mapping[str, Any]) -> int:
+    def cost(self, sigmas: Tensor | Sequence[float], **conditions: Mapping[str, Any]) -> int:
         r"""How many predictions per sample a run over `sigmas` evaluates, with one denoiser call at each.
 
         Found by running the guidance itself with an evaluator that only counts. The zero that ends a schedule is not
@@ -99,7 +117,7 @@ class Guidance(Expression, ABC):
             sigmas: The noise levels :math:`(N)`.
             conditions: If given, those that are the same are counted once, as they are when sampling.
         """
-        return cost(self, sigmas, self.samples, conditions)
+        return cost(self, sigmas, self.shape, conditions)
 
     def __add__(self, other: Any) -> Guidance:
         added = Added(self, other)
@@ -134,10 +152,6 @@ class Linear(Guidance):
     def formula(self) -> Formula:
         r"""The weighted sum."""
 
-    def __post_init__(self) -> None:
-        self.formula  # noqa: B018  a strategy with a wrong scale fails where it is made
-        super().__post_init__()
-
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.formula.weights)
@@ -147,7 +161,7 @@ class Linear(Guidance):
 
     def rename(self, **names: str) -> Formula:
         new = substitution(names, self.names, self)
-        return Formula(added((new.get(name, name), weight) for name, weight in self.formula.weights.items()))
+        return Formula(Weights((new.get(name, name), weight) for name, weight in self.formula.weights.items()))
 
     def latex(self) -> str:
         return combination(self.formula.weights, labels(self.scales()), latex=True)
@@ -155,15 +169,12 @@ class Linear(Guidance):
     def __str__(self) -> str:
         return combination(self.formula.weights, labels(self.scales()))
 
-    def __eq__(self, other: object) -> bool:
-        return self.formula.weights == other.formula.weights if isinstance(other, Linear) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self.formula.weights.items()))
+    def key(self, values: bool = True) -> Hashable:
+        return self.formula.weights.key(values)
 
     def __add__(self, other: Direction) -> Formula:
         if isinstance(other, Direction):
-            return Formula(added([*self.formula.weights.items(), *other.weights.items()]))
+            return Formula(Weights([*self.formula.weights.items(), *other.weights.items()]))
         if isinstance(other, Linear):
             refuse(_NOT_ADDED)
         refuse(f"{other!r} cannot be added to a prediction, a direction can, as in u + 7.5*(p - n)")
@@ -177,7 +188,7 @@ class Linear(Guidance):
             return self + -other
         if isinstance(other, Linear):
             minus = [(name, -weight) for name, weight in other.formula.weights.items()]
-            return Direction(added([*self.formula.weights.items(), *minus]))
+            return Direction(Weights([*self.formula.weights.items(), *minus]))
         refuse(f"{other!r} cannot be subtracted from a prediction, a prediction or a direction can")
 
 
@@ -192,7 +203,7 @@ class Formula(Linear):
     """
 
     def __init__(self, weights: Mapping[str, Scale]) -> None:
-        self._weights = canonical(weights)
+        self.weights = Weights.of(weights)
         if (found := total(self.weights.values())) != ONE:
             terms = ", ".join(f"{name}: {plain(weight)}" for name, weight in self.weights.items())
             raise GuidanceError(
@@ -200,11 +211,6 @@ class Formula(Linear):
                 "add differences to one prediction, as in u + 7.5*(p - n)"
             )
         self.__post_init__()
-
-    @property
-    def weights(self) -> Mapping[str, Weight]:
-        r"""The weights that are not zero: empty, negative, prompt, then the alphabet."""
-        return MappingProxyType(self._weights)
 
     @property
     def formula(self) -> Formula:
@@ -274,17 +280,21 @@ class Renamed(Guidance):
 
     Args:
         guidance: Any guidance.
-        names: The conditions, or their names, by the names that they replace, all at once.
+        new: The names of the conditions by the names that they replace, all at once.
+        names: The same by keyword, as predictions or names.
 
     Raises:
-        GuidanceError: Where a name to be replaced does not occur, and is not prompt, negative or empty.
+        GuidanceError: If a name to be replaced does not occur, and is not prompt, negative or empty.
     """
 
     guidance: Guidance
     new: Mapping[str, str]
 
-    def __init__(self, guidance: Guidance, **names: str | Linear) -> None:
+    def __init__(
+        self, guidance: Guidance, new: Mapping[str, str] | str | Linear | None = None, **names: str | Linear
+    ) -> None:
         known = wrapped(guidance, "Renamed")
+        names |= new if isinstance(new, Mapping) else {"new": new} if new is not None else {}
         plain = {old: name.names[0] if isinstance(name, Linear) else name for old, name in names.items()}
         new = {old: name for old, name in substitution(plain, known, guidance).items() if old in known and old != name}
         vars(self).update(guidance=guidance, new=new)
@@ -323,6 +333,22 @@ class _Renaming:
         asked = {name: self.new.get(name, name) for name in names}
         found = self.evaluate(asked.values(), x, sigma)
         return {name: found[new] for name, new in asked.items()}
+
+
+def _settled(value: Any, scale: bool) -> Any:
+    r"""An argument as it is kept: lists and arrays as tensors, numbers as Python's; None if it is that already."""
+    if isinstance(value, Tensor):
+        return None if scale or value.ndim else value.item()
+    if isinstance(value, (int, float, Fraction)):
+        return None
+    if isinstance(value, numbers.Real):
+        return as_weight(value).constant  # type: ignore[arg-type]
+    if scale and (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        value = as_tensor(value)
+        return value if value.ndim else as_weight(value.item()).constant
+    if scale and value is not None:
+        as_weight(value)  # a function, or an error
+    return None
 
 
 def wrapped(guidance: Any, name: str, *others: str) -> tuple[str, ...]:

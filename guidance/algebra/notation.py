@@ -9,11 +9,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 from ..errors import GuidanceError
+from ..names import SHORT, USUAL, did_you_mean
 from .weights import ONE, Atom, Schedule, Weight, total
 
-SHORT = {"p": "prompt", "n": "negative", "u": "empty"}
 EPSILON = frozenset({"ε", "eps", "epsilon"})
-_FIRST = ("empty", "negative", "prompt")
 _LATEX = {"prompt": "p", "negative": "n", "empty": r"\varnothing"}
 
 
@@ -21,7 +20,7 @@ def condition_name(name: str) -> str:
     r"""The full name of a condition (p, n, u are short for prompt, negative, empty).
 
     Raises:
-        GuidanceError: Where it could not be a keyword argument.
+        GuidanceError: If it could not be a keyword argument.
     """
     valid = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
     if not valid or unicodedata.normalize("NFKC", name) != name:
@@ -33,19 +32,20 @@ def substitution(names: Mapping[str, str], known: Iterable[str], where: object) 
     r"""Full names of conditions by the full names that they replace.
 
     Raises:
-        GuidanceError: Where a name to be replaced is not `known`, and is not prompt, negative or empty.
+        GuidanceError: If a name to be replaced is not `known`, and is not prompt, negative or empty.
     """
     new = {condition_name(old): condition_name(name) for old, name in names.items()}
     for old in new:
         # The weights of prompt, negative and empty vanish at some scales, which is no mistake.
-        if old not in {*known, *SHORT.values()}:
-            raise GuidanceError(f"there is no {old!r} to rename in {where}: it has {', '.join(known)}")
+        if old not in {*known, *USUAL}:
+            names_ = ", ".join(known)
+            raise GuidanceError(f"there is no {old!r} to rename in {where}: it has {names_}{did_you_mean(old, known)}")
     return new
 
 
 def order(name: str) -> tuple[int, str]:
     r"""The sort key of conditions: empty, negative, prompt, then the alphabet."""
-    return (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
+    return (USUAL.index(name) if name in USUAL else len(USUAL), name)
 
 
 def labels(weights: Iterable[Weight]) -> dict[Atom, str]:
@@ -96,7 +96,7 @@ def plain(weight: Weight) -> str:
 
 def scalar(weight: Weight, names: Mapping[Atom, str], latex: bool = False) -> tuple[str, str]:
     r"""A weight as its sign ('' or '-') and the rest; the term of highest degree comes first."""
-    terms = sorted((-len(m), [names[a] for a in m], c) for m, c in weight.terms.items())
+    terms = sorted((-len(atoms), sorted(names[atom] for atom in atoms), c) for c, atoms in weight.products)
     if not terms:
         return "", "0"
     sign = -1 if terms[0][2] < 0 else 1
@@ -104,7 +104,7 @@ def scalar(weight: Weight, names: Mapping[Atom, str], latex: bool = False) -> tu
     for _, atoms, c in terms:
         c *= sign
         factors = [number(abs(c), latex)] if abs(c) != 1 or not atoms else []
-        factors += [_upright(a) if latex else a for a in sorted(atoms)]
+        factors += [_upright(a) if latex else a for a in atoms]
         joint = "" if not body else (" + " if c > 0 else (" - " if latex else " − "))
         body += joint + (r"\," if latex else " ").join(factors)
     return ("-" if sign < 0 else ""), body if len(terms) == 1 else f"({body})"
@@ -114,7 +114,7 @@ def combination(weights: Mapping[str, Weight], names: Mapping[Atom, str] | None 
     r"""The weighted sum as one prediction and its directions, or as directions alone.
 
     The prediction is the first of empty, negative, prompt and the rest of the alphabet; what is left is
-    :math:`c (a - b)` where it has two members, else a sum of :math:`c (x - \text{first})`.
+    :math:`c (a - b)` if it has two members, else a sum of :math:`c (x - \text{first})`.
     """
     names = labels(weights.values()) if names is None else names
     text, rest = "", dict(weights)

@@ -3,9 +3,7 @@ r"""Formulas as text, and as JSON: read by a whitelist, nothing is executed."""
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,15 +11,15 @@ from typing import Any
 import torch
 
 from ..errors import GuidanceError
+from ..names import ELSEWHERE, SHORT, USUAL, did_you_mean
 from .direction import Direction
 from .formula import Formula, Guidance, Linear
-from .notation import EPSILON, SHORT, condition_name
+from .notation import EPSILON, condition_name
 from .scales import schedules
+from .spelling import spelled, strategies
 from .weights import ONE, ZERO, Scale, Weight, as_weight, total
 
 LONGEST = 4000
-_SIGNS = str.maketrans({"−": "-", "·": "*", "⋅": "*", "×": "*", "∅": " empty ", "ϵ": "ε"})
-_TOKEN = re.compile(r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?)|([^\W\d]\w*)|([-+*/(),=]))")
 _HINT = "p, n, u, prompt, negative, empty, or ε(name) for any other condition"
 
 Value = Weight | dict[str, Weight] | Guidance
@@ -37,15 +35,16 @@ def parse(text: str, **values: Scale) -> Guidance:
         parse("CFG(s) + 2*(p - n)", s=3)
         parse("Rescale(Interval(NegPrompt(CosineScale(7.5, 1, 10, 0.3)), 0.3, 5), 0.7)")
 
-    Any linear combination will do ("8.5*u - 7.5*p") as long as its weights sum to one.
+    Any linear combination will do ("8.5*u - 7.5*p") as long as its weights sum to one. The names of other tools, cond
+    and uncond or c and e, are prompt and empty, and rules may be written in lower case.
 
     Args:
         text: The formula.
-        values: The numbers, tensors :math:`(B)` or functions of :math:`\sigma` that names in the text stand
-            for.
+        values: The scales that names in the text stand for: numbers, lists, tensors :math:`(B)`, :math:`(1)` or
+            :math:`(B, C, H, W)`, or functions of :math:`\sigma`.
 
     Raises:
-        GuidanceError: Where the text is no formula, has an unknown name, or its weights do not sum to one.
+        GuidanceError: If the text is no formula, has an unknown name, or its weights do not sum to one.
     """
     if not isinstance(text, str):
         raise GuidanceError(f"a formula is a text, as in 'u + 7.5*(p - n)', not {text!r}")
@@ -53,7 +52,7 @@ def parse(text: str, **values: Scale) -> Guidance:
     try:
         if len(text) > LONGEST:
             raise GuidanceError(f"it is longer than {LONGEST} characters")
-        reader = _Reader(_normalised(text), values)
+        reader = _Reader(spelled(text, values), values)
         value = reader.read()
         if isinstance(value, Weight):
             raise GuidanceError(f"it is a number, not a guidance: use {_HINT}")
@@ -65,49 +64,22 @@ def parse(text: str, **values: Scale) -> Guidance:
 
 
 def from_json(data: Mapping[str, Any]) -> Guidance:
-    r"""Reads what :meth:`Guidance.to_json` wrote. Per-sample scales become new float64 tensors.
+    r"""Reads what :meth:`Guidance.to_json` wrote. Lists become new float64 tensors of their shape.
 
     Raises:
-        GuidanceError: Where the data are not of that form.
+        GuidanceError: If the data are not of that form.
     """
     if not isinstance(data, Mapping) or "guidance" not in data or not data.keys() <= {"guidance", "values"}:
         raise GuidanceError(f"JSON of a guidance is {{'guidance': text, 'values': {{name: list}}}}, not {data!r}")
     values = data.get("values", {})
     try:
-        scales = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        scales = {
+            name: value if isinstance(value, (int, float)) else torch.tensor(value, dtype=torch.float64)
+            for name, value in values.items()
+        }
     except (TypeError, ValueError, AttributeError, RuntimeError):
         raise GuidanceError(f"the values in JSON of a guidance are lists of numbers, not {values!r}") from None
     return parse(data["guidance"], **scales)
-
-
-def strategies() -> dict[str, type[Guidance]]:
-    r"""The strategies that a text may name: all dataclasses that are guidances."""
-    found: dict[str, type[Guidance]] = {}
-    queue = Guidance.__subclasses__()
-    for kind in queue:
-        queue += kind.__subclasses__()
-        if dataclasses.is_dataclass(kind):
-            found[kind.__name__] = kind
-    return dict(sorted(found.items()))
-
-
-def _normalised(text: str) -> str:
-    r"""The text in Python's spelling, one space between tokens, with implicit multiplication written out."""
-    text = text.translate(_SIGNS).strip()
-    calls = EPSILON | strategies().keys() | schedules().keys()
-    tokens: list[str] = []
-    position, product = 0, False
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise GuidanceError(f"{text[position:].strip()[0]!r} has no place in a formula")
-        number, name, sign = match.groups()
-        if product and (number or name or sign == "(") and not (sign and tokens[-1] in calls):
-            tokens.append("*")
-        tokens.append(match[0].strip())
-        product = bool(number or name or sign == ")")
-        position = match.end()
-    return " ".join(tokens)
 
 
 class _Reader:
@@ -119,7 +91,7 @@ class _Reader:
         self.calls: dict[str, Callable[..., Any]] = {**self.strategies, **schedules()}
         self.scales = {name: as_weight(value, name) for name, value in values.items()}
         for name in self.scales:
-            if name in {*EPSILON, *SHORT, *SHORT.values(), *self.calls}:
+            if name in {*EPSILON, *SHORT, *USUAL, *self.calls}:
                 raise GuidanceError(f"{name} has a meaning of its own: call the scale something else")
 
     def read(self) -> Value:
@@ -130,7 +102,7 @@ class _Reader:
             # From the source rather than as a float: as many digits as are written.
             digits = ast.get_source_segment(self.source, node) or ""
             if digits[:1] in "0123456789." and digits:
-                return Weight({(): Fraction(digits)})
+                return Weight({frozenset(): Fraction(digits)})
         if isinstance(node, ast.Name):
             return self.name(node.id)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -144,10 +116,13 @@ class _Reader:
     def name(self, name: str) -> Value:
         if name in self.scales:
             return self.scales[name]
-        if name in SHORT or name in SHORT.values():
-            return {condition_name(name): ONE}
+        small = name.casefold()
+        if small in {*SHORT, *USUAL, *ELSEWHERE}:
+            return {condition_name(ELSEWHERE.get(small, small)): ONE}
         if name in EPSILON or name in self.calls:
             raise GuidanceError(f"{name} needs its argument, as in ε(background) or CFG(7.5)")
+        if hint := did_you_mean(name, [*USUAL, *self.calls, *self.scales]):
+            raise GuidanceError(f"{name!r} is unknown{hint}")
         raise GuidanceError(
             f"{name!r} is unknown: the names are {_HINT}; strategies are {', '.join(self.strategies)}; "
             f"a scale is given its value, as in parse(text, {name}=7.5)"
@@ -173,6 +148,8 @@ class _Reader:
         return made if isinstance(made, Guidance) else as_weight(made)
 
     def argument(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
         value = self.value(node)
         if isinstance(value, dict):
             return Formula(value)
@@ -196,7 +173,7 @@ class _Reader:
         divisor = right.constant if isinstance(right, Weight) else None
         if not divisor:
             raise GuidanceError("only a number other than zero can divide")
-        return _scaled(left, Weight({(): 1 / divisor}))
+        return _scaled(left, Weight({frozenset(): 1 / divisor}))
 
 
 def _terms(value: Value) -> dict[str, Weight]:

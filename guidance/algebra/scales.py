@@ -6,6 +6,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,12 +23,17 @@ class _Named(Schedule):
     first: Scale
     last: Scale
 
+    numbers: ClassVar[dict[str, float]]
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, what = getattr(self, field.name), f"{field.name} of {type(self).__name__}"
             if as_number(value, what) <= 0 and field.name not in ("first", "last"):
                 raise GuidanceError(f"{what} is a noise level above 0, not {value}")
+            if isinstance(value, Tensor):
+                value = value.item()
             vars(self)[field.name] = as_weight(value).constant  # so that 0.1 and 1/10 are the same
+        vars(self)["numbers"] = {field.name: float(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @abstractmethod
     def share(self, sigma: Tensor) -> Tensor:
@@ -35,7 +41,7 @@ class _Named(Schedule):
 
     def __call__(self, sigma: Tensor) -> Tensor:
         # lerp gives both ends exactly, so that a scale of 0 there costs nothing.
-        first, last = (sigma.new_tensor(float(as_weight(scale))) for scale in (self.first, self.last))
+        first, last = (torch.full_like(sigma, self.numbers[end]) for end in ("first", "last"))
         return torch.lerp(first, last, self.share(sigma))
 
     def __str__(self) -> str:
@@ -61,7 +67,7 @@ class LinearScale(_Named):
         low: The noise level where it stops changing.
 
     Raises:
-        GuidanceError: Where a scale is no number, or `high` is not above `low`.
+        GuidanceError: If a scale is not a number, or `high` is not above `low`.
 
     References:
         | Analysis of Classifier-Free Guidance Weight Schedulers (Wang et al., 2024),
@@ -77,7 +83,7 @@ class LinearScale(_Named):
             raise GuidanceError(f"{type(self).__name__} falls from high to low: {self.high} is not above {self.low}")
 
     def share(self, sigma: Tensor) -> Tensor:
-        high, low = math.log(self.high), math.log(self.low)
+        high, low = math.log(self.numbers["high"]), math.log(self.numbers["low"])
         return ((high - sigma.log()) / (high - low)).clamp(0, 1)
 
 
@@ -99,13 +105,13 @@ class StepScale(_Named):
         at: The noise level of the step.
 
     Raises:
-        GuidanceError: Where one is no number, or `at` is not above 0.
+        GuidanceError: If an argument is not a number, or `at` is not above 0.
     """
 
     at: float
 
     def share(self, sigma: Tensor) -> Tensor:
-        return (sigma <= float(self.at)).to(sigma)
+        return (sigma <= self.numbers["at"]).to(sigma)
 
 
 def schedules() -> dict[str, type[Schedule]]:

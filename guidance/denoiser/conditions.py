@@ -2,13 +2,15 @@ r"""Conditions as the denoiser takes them: nested keyword arguments, compared, g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import GuidanceError
+from ..names import USUAL, did_you_mean
+from .evaluator import Rule
 
 Leaves = dict[str, Any]
 
@@ -25,12 +27,12 @@ class Conditions:
             alone.
 
     Raises:
-        GuidanceError: Where a condition is no mapping, or a tensor's batch is neither 1 nor :math:`B`.
+        GuidanceError: If a tensor's batch is neither 1 nor :math:`B`.
     """
 
     def __init__(self, conditions: Mapping[str, Mapping[str, Any]], size: int | None = None) -> None:
         self._trees = dict(conditions)
-        self._leaves = {name: flatten(name, tree) for name, tree in conditions.items()}
+        self._leaves = {name: flatten(tree) for name, tree in conditions.items()}
         # A fingerprint is of ids, so what it was taken of must live as long as it does.
         self._given = [leaf for leaves in self._leaves.values() for leaf in leaves.values()]
         self._stacks: dict[tuple[str, ...], Leaves] = {}
@@ -77,12 +79,46 @@ class Conditions:
         return self._stacks[names] if others else first
 
 
+def sort_out(given: Mapping[str, Any], shared: Mapping[str, Any] | None, rule: Rule) -> dict[str, Mapping[str, Any]]:
+    r"""The conditions that a rule needs, each with the keyword arguments that are for all.
+
+    Args:
+        given: Conditions, which are mappings, and keyword arguments for all conditions, which are not.
+        shared: More keyword arguments for all conditions, mappings too.
+        rule: What is served.
+
+    Raises:
+        GuidanceError: If a condition is missing or no mapping, or a mapping is no condition of the rule.
+    """
+    names, everywhere = rule.names, dict(shared or {})
+    for name, value in given.items():
+        if name in names or name in USUAL:
+            continue
+        if isinstance(value, Mapping):
+            hint = did_you_mean(name, [*names, *USUAL]) or f", needed are {', '.join(names)}"
+            why = "a mapping that is for all conditions goes in shared={...}"
+            raise GuidanceError(f"{rule} has no condition {name!r}{hint} ({why})")
+        everywhere[name] = value
+    if missing := [name for name in names if name not in given]:
+        raise GuidanceError(
+            f"the condition {', '.join(missing)} is missing: {rule} needs {', '.join(names)}, "
+            f"given is {', '.join(given) or 'none'}"
+        )
+    for name in names:
+        if not isinstance(given[name], Mapping):
+            raise GuidanceError(
+                f"the condition {name!r} must be a mapping of the denoiser's keyword arguments, "
+                f"as in {name}={{'cond': tensor}}, not a {type(given[name]).__name__}"
+            )
+    return {name: {**everywhere, **given[name]} if everywhere else given[name] for name in names}
+
+
 def fingerprint(conditions: Mapping[str, Mapping[str, Any]]) -> tuple[Any, ...]:
     r"""What changes when a condition does, be it in place; valid while its leaves are kept alive."""
     return tuple(
         (name, path, id(leaf), _version(leaf))
         for name, tree in conditions.items()
-        for path, leaf in flatten(name, tree).items()
+        for path, leaf in flatten(tree).items()
     )
 
 
@@ -93,29 +129,18 @@ def _version(leaf: Any) -> Any:
     return object() if leaf.is_inference() else leaf._version
 
 
-def flatten(name: str, tree: Any) -> Leaves:
-    r"""The leaves of a condition by their path, which spells the structure.
-
-    Raises:
-        GuidanceError: Where the condition is no mapping.
-    """
-    if not isinstance(tree, Mapping):
-        raise GuidanceError(
-            f"the condition {name!r} must be a mapping of the denoiser's keyword arguments, "
-            f"as in {name}={{'cond': tensor}}, not a {type(tree).__name__}"
-        )
-    return dict(_walk(tree, ""))
-
-
-def _walk(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+def flatten(tree: Any, path: str = "") -> Leaves:
+    r"""The leaves of a condition by their path, which spells the structure."""
+    leaves: Leaves = {}
     if isinstance(tree, Mapping) and tree:
         for key, child in tree.items():
-            yield from _walk(child, f"{path}[{key!r}]")
+            leaves.update(flatten(child, f"{path}[{key!r}]"))
     elif isinstance(tree, (list, tuple)) and tree:
         for index, child in enumerate(tree):
-            yield from _walk(child, f"{path}[{index}]" if isinstance(tree, list) else f"{path}({index})")
+            leaves.update(flatten(child, f"{path}[{index}]" if isinstance(tree, list) else f"{path}({index})"))
     else:
-        yield path, tree
+        leaves[path] = tree
+    return leaves
 
 
 def rebuild(tree: Any, leaves: Leaves, path: str = "") -> Any:
@@ -162,8 +187,18 @@ def _same(a: Any, b: Any) -> bool:
         if _batched(a) and 1 in (len(a), len(b)):  # a batch of 1 stands for any
             size = max(len(a), len(b))
             a, b = a.expand(size, *a.shape[1:]), b.expand(size, *b.shape[1:])
-        return torch.equal(a, b)
+        return _equal(a, b)
     try:
         return bool(a == b)
     except Exception:  # some types refuse to be compared; they are the same only when identical
+        return False
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    r"""Whether two tensors hold the same; False while compiling, in vmap and for fake tensors, where nobody knows."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        return torch.equal(a, b)
+    except RuntimeError:
         return False

@@ -2,6 +2,7 @@ r"""What a rule costs, counted before it runs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,24 +13,23 @@ from .conditions import Conditions
 from .evaluator import CachingEvaluator, Memory, Rule
 
 
-def cost(
-    rule: Rule, sigmas: Tensor | Sequence[float], samples: int = 1, conditions: Mapping[str, Mapping[str, Any]] = {}
-) -> int:
+def cost(rule: Rule, sigmas: Tensor | Sequence[float], shape: Sequence[int], conditions: Mapping[str, Any]) -> int:
     r"""How many predictions per sample a run over `sigmas` evaluates, with one denoiser call at each.
 
     Args:
         rule: What is run, with an evaluator that only counts.
         sigmas: The noise levels :math:`(N)`; a zero at the end is not counted.
-        samples: The batch size :math:`B`.
+        shape: The shape :math:`(B, C, H, W)` of the samples, 1 where any will do.
         conditions: If given, those that are the same are counted once.
     """
-    aliases = Conditions(conditions).aliases
+    aliases = Conditions({name: value for name, value in conditions.items() if isinstance(value, Mapping)}).aliases
     memory, count = Memory(), 0
-    x = torch.linspace(-1, 1, samples * 64).view(samples, 1, 8, 8)
+    shape = (shape[0], *(8 if size == 1 else size for size in shape[1:]))
+    x = torch.linspace(-1, 1, math.prod(shape)).view(shape)
     for sigma in torch.as_tensor(sigmas).flatten() + 0.0:  # whole numbers too are noise levels
         if sigma > 0:
             counter = _Counter(aliases, memory)
-            rule.denoised(counter, x.to(sigma.device), sigma.expand(samples))
+            rule.denoised(counter, x.to(sigma.device), sigma.expand(len(x)))
             count += counter.count
     return count
 

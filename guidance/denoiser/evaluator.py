@@ -56,15 +56,18 @@ class CachingEvaluator(ABC):
         self.aliases = aliases
         self.memory = memory
         self.count = 0
-        # The tensors are kept with their ids, which are theirs only while they live.
-        self._known: dict[tuple[int, int], tuple[Tensor, Tensor, dict[str, Tensor]]] = {}
+        self._known: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
 
     def same(self, name: str) -> str:
         return self.aliases.get(name, name)
 
     def __call__(self, names: Iterable[str], x: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
         asked = {name: self.same(name) for name in names}
-        known = self._known.setdefault((id(x), id(sigma)), (x, sigma, {}))[-1]
+        found = [found for y, level, found in self._known if y is x and level is sigma]
+        if not found:
+            found = [{}]
+            self._known.append((x, sigma, found[0]))
+        known = found[0]
         if new := [name for name in dict.fromkeys(asked.values()) if name not in known]:
             self.count += len(new)
             known.update(self.predict(new, x, sigma))

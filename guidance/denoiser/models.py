@@ -33,7 +33,7 @@ class Models(Wrapper):
         others: The other denoisers by name.
 
     Raises:
-        GuidanceError: Where a condition names a model that is not there.
+        GuidanceError: If a condition names a model that is not there.
     """
 
     def __init__(self, inner_model: Callable[..., Tensor], **others: Callable[..., Tensor]) -> None:

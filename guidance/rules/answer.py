@@ -3,13 +3,16 @@ r"""Adaptive negative sampling: a negative that the model draws at every step, i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
-from ..algebra.formula import Guidance, prediction
-from ..algebra.weights import ONE, Scale, as_number, as_weight, at, vanishes
+from ..algebra.formula import Guidance
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
+from ..host import on_host
 from ..samplewise import choose, from_noise, moments, ratio, to_noise
 from .cfg import CFG
 from .dns import DNS
@@ -36,12 +39,13 @@ class ANSWER(Guidance):
     Args:
         scale: The guidance scale :math:`s`; 1 is the plain prompt, at one evaluation.
         steps: The number :math:`K` of inner steps.
-        strength: The scale of the inner :class:`DNS`, `scale` if None.
-        above: The noise level at which and above the negative is drawn.
+        strength: The scale of the inner :class:`DNS`; None means `scale`.
+        above: The noise level :math:`\sigma` from which up the negative is drawn; 0 for all.
         ratio: The ratio :math:`\rho` of the noise levels of two inner steps.
 
     Raises:
-        GuidanceError: Where a scale is none, or another argument is no number within its bounds.
+        GuidanceError: If `scale` or `strength` is not a :class:`Scale`, or another argument is not a number within its
+            bounds.
 
     References:
         | Guiding Diffusion Models with Adaptive Negative Sampling Without External Resources
@@ -65,15 +69,25 @@ class ANSWER(Guidance):
             raise GuidanceError(f"ratio of ANSWER is between 0 and 1, not {self.ratio}")
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
+        if not self.above:
+            return self._guided(evaluate, x, sigma)
         return choose(
-            sigma >= float(self.above),
+            on_host(sigma) >= float(self.above),
             lambda: self._guided(evaluate, x, sigma),
-            lambda: CFG(self.scale).denoised(evaluate, x, sigma),
+            lambda: self._cfg.denoised(evaluate, x, sigma),
         )
 
+    @cached_property
+    def _cfg(self) -> Guidance:
+        return CFG(self.scale)
+
+    @cached_property
+    def _dns(self) -> Guidance:
+        return DNS(self.scale if self.strength is None else self.strength)
+
     def _guided(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        if vanishes(at(as_weight(self.scale) - ONE, x, sigma)):
-            return prediction("prompt").denoised(evaluate, x, sigma)
+        if vanishes(at(self.scale, x, sigma, less=1)):
+            return evaluate(("prompt",), x, sigma)["prompt"]
         u, p = (to_noise(d, x, sigma) for d in evaluate(self.names, x, sigma).values())
         negative = to_noise(self._negative(evaluate, x, sigma), x, sigma)
         (mean, std), (old_mean, old_std) = moments(u), moments(negative)
@@ -82,10 +96,9 @@ class ANSWER(Guidance):
 
     def _negative(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
         r"""The denoised prediction of the last inner step."""
-        dns = DNS(self.scale if self.strength is None else self.strength)
         y, level = x, sigma
-        negative = dns.denoised(evaluate, y, level)
+        negative = self._dns.denoised(evaluate, y, level)
         for _ in range(int(self.steps) - 1):
             y, level = negative + float(self.ratio) * (y - negative), level * float(self.ratio)
-            negative = dns.denoised(evaluate, y, level)
+            negative = self._dns.denoised(evaluate, y, level)
         return negative

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..algebra.formula import Guidance, prediction
-from ..algebra.weights import ONE, Scale, as_number, as_weight, at, vanishes
+from ..algebra.formula import Guidance
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
 from ..samplewise import dot, ratio
@@ -30,12 +31,13 @@ class APG(Guidance):
 
     Args:
         scale: The guidance scale :math:`s`; 1 is the plain prompt, at one evaluation.
-        eta: The share :math:`\eta` of the parallel part; 1 without the other two is :class:`CFG`.
-        threshold: The largest norm :math:`r` of :math:`\bar\Delta`, none if None.
+        eta: The share :math:`\eta` of the parallel part; the paper fixes it at 0 (which is not written), 1 without the
+            other two is :class:`CFG`.
+        threshold: The largest norm :math:`r` of :math:`\bar\Delta`; None for no limit.
         momentum: The share :math:`\beta` of the last noise level's :math:`\bar\Delta`, negative in the paper.
 
     Raises:
-        GuidanceError: Where a scale is none, or the threshold or momentum is not one number.
+        GuidanceError: If `scale` or `eta` is not a :class:`Scale`, or `threshold` or `momentum` is not one number.
 
     References:
         | Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models
@@ -48,6 +50,7 @@ class APG(Guidance):
     momentum: float = 0
 
     names = ("empty", "prompt")
+    fixed = ("eta",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,10 +59,10 @@ class APG(Guidance):
             raise GuidanceError(f"the threshold of APG is a norm above 0, or none, not {self.threshold}")
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        s = at(as_weight(self.scale) - ONE, x, sigma)
+        s = at(self.scale, x, sigma, less=1)
         # With momentum, a step at which the scale is 1 counts for those after it.
         if vanishes(s) and not self.momentum:
-            return prediction("prompt").denoised(evaluate, x, sigma)
+            return evaluate(("prompt",), x, sigma)["prompt"]
         u, p = evaluate(self.names, x, sigma).values()
         change = p - u
         if self.momentum:
@@ -68,6 +71,6 @@ class APG(Guidance):
             evaluate.memory.keep(self, sigma, (change,), before)
         if self.threshold is not None:
             norm = dot(change, change).sqrt()
-            change = change * ratio(norm.new_tensor(float(self.threshold)), norm, 1.0).clamp(max=1)
+            change = change * ratio(torch.full_like(norm, float(self.threshold)), norm, 1.0).clamp(max=1)
         parallel = ratio(dot(change, p), dot(p, p)) * p
         return p + s * (change - parallel + at(self.eta, x, sigma) * parallel)

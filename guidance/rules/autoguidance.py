@@ -26,7 +26,7 @@ class Autoguidance(Linear):
         scale: The guidance scale :math:`s`; 1 is the plain prompt, at one evaluation.
 
     Raises:
-        GuidanceError: Where the scale is none.
+        GuidanceError: If `scale` is not a :class:`Scale`.
 
     References:
         | Guiding a Diffusion Model with a Bad Version of Itself (Karras et al., 2024),

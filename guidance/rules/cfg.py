@@ -20,7 +20,7 @@ class CFG(Linear):
         scale: The guidance scale :math:`s`; 1 is the plain prompt, at one evaluation.
 
     Raises:
-        GuidanceError: Where the scale is none.
+        GuidanceError: If `scale` is not a :class:`Scale`.
 
     References:
         | Classifier-Free Diffusion Guidance (Ho and Salimans, 2022), https://arxiv.org/abs/2207.12598;

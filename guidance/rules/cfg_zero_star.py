@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..algebra.formula import Guidance, prediction
-from ..algebra.weights import ONE, Scale, as_number, as_weight, at, vanishes
+from ..algebra.formula import Guidance
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
+from ..host import on_host
 from ..samplewise import choose, dot, from_velocity, ratio, to_velocity
 
 
@@ -29,11 +31,11 @@ class CFGZeroStar(Guidance):
 
     Args:
         scale: The guidance scale :math:`s`; 1 is the plain prompt, at one evaluation.
-        zero: The noise level :math:`\sigma_0` at which and above the velocity is zero (the paper does so in the
-            first steps), nowhere if None.
+        zero: The noise level :math:`\sigma_0` from which up the velocity is zero (the paper does so in the first
+            steps); None for no noise level.
 
     Raises:
-        GuidanceError: Where the scale is none, or the noise level is not above 0.
+        GuidanceError: If `scale` is not a :class:`Scale`, or `zero` is not above 0.
 
     References:
         | CFG-Zero*: Improved Classifier-Free Guidance for Flow Matching Models (Fan et al., 2025),
@@ -51,16 +53,17 @@ class CFGZeroStar(Guidance):
             raise GuidanceError(f"zero of CFGZeroStar is a noise level above 0, or none, not {self.zero}")
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        first = sigma >= (torch.inf if self.zero is None else float(self.zero))
+        if self.zero is None:
+            return self._guided(evaluate, x, sigma)
         return choose(
-            first,
+            on_host(sigma) >= float(self.zero),
             lambda: from_velocity(torch.zeros_like(x), x, sigma),
             lambda: self._guided(evaluate, x, sigma),
         )
 
     def _guided(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        if vanishes(at(as_weight(self.scale) - ONE, x, sigma)):
-            return prediction("prompt").denoised(evaluate, x, sigma)
+        if vanishes(at(self.scale, x, sigma, less=1)):
+            return evaluate(("prompt",), x, sigma)["prompt"]
         u, p = (to_velocity(d, x, sigma) for d in evaluate(self.names, x, sigma).values())
         u = ratio(dot(p, u), dot(u, u)) * u
         return from_velocity(u + at(self.scale, x, sigma) * (p - u), x, sigma)

@@ -22,13 +22,13 @@ class Composable(Linear):
         + \sum_i w_i \, (\epsilon_\theta(z_t, c_i) - \epsilon_\theta(z_t, \varnothing))
 
     A negative weight is the paper's NOT. The weights need not sum to anything: some tools divide by their sum,
-    which fails where it is 0.
+    which fails if it is 0.
 
     Args:
-        weights: The weight :math:`w_i` of each condition.
+        weights: The weight :math:`w_i` of each condition, by keyword or as one mapping.
 
     Raises:
-        GuidanceError: Where there is none, one is no scale, or a name could not be a keyword argument.
+        GuidanceError: If there is no weight, one is not a :class:`Scale`, or a name cannot be a keyword argument.
 
     References:
         | Compositional Visual Generation with Composable Diffusion Models (Liu et al., 2022),
@@ -37,10 +37,13 @@ class Composable(Linear):
 
     weights: Mapping[str, Weight]
 
-    def __init__(self, **weights: Scale) -> None:
-        if not weights:
+    def __init__(self, weights: Mapping[str, Scale] | Scale | None = None, **named: Scale) -> None:
+        given = {**weights, **named} if isinstance(weights, Mapping) else {**named}
+        if weights is not None and not isinstance(weights, Mapping):
+            given["weights"] = weights  # a condition of that name
+        if not given:
             raise GuidanceError("Composable takes a weight for each condition, as in Composable(cat=7.5, hat=3)")
-        vars(self).update(weights={condition_name(name): as_weight(scale) for name, scale in weights.items()})
+        vars(self).update(weights={condition_name(name): as_weight(scale) for name, scale in given.items()})
         self.__post_init__()
 
     @cached_property

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, as_number, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, from_noise, to_noise
 
@@ -26,13 +27,13 @@ class ContrastiveCFG(Guidance):
     The paper has one scale, :math:`s = w`.
 
     Args:
-        scale: The scale :math:`s` of the prompt; 0 is none, at no cost.
-        strength: The scale :math:`w` of the negative prompt, `scale` if None; 0 is none, at no cost.
+        scale: The scale :math:`s` of the prompt; 0 leaves it out, at no cost.
+        strength: The scale :math:`w` of the negative prompt; None means `scale`, 0 leaves it out, at no cost.
         temperature: The temperature :math:`\tau` of the loss, to be chosen by the size of the samples, as
             :math:`d` grows with it; the default is ours.
 
     Raises:
-        GuidanceError: Where the scale or strength is none, or the temperature is no number of 0 or more.
+        GuidanceError: If `scale` or `strength` is not a :class:`Scale`, or `temperature` is not a number of 0 or more.
 
     References:
         | Contrastive CFG: Improving CFG in Diffusion Models by Contrasting Positive and Negative Concepts

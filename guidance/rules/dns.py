@@ -2,7 +2,7 @@ r"""Diffusion-negative sampling."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..algebra.formula import Formula, Linear, prediction
@@ -10,40 +10,36 @@ from ..algebra.weights import Scale
 from ..errors import GuidanceError
 
 
-@dataclass(frozen=True, eq=False, repr=False, init=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DNS(Linear):
     r"""Diffusion-negative sampling, away from the prompt: what the model holds for its opposite.
 
     .. math:: \hat\epsilon = \epsilon_\theta(z_t, \varnothing)
         + s \, (\epsilon_\theta(z_t, \varnothing) - \epsilon_\theta(z_t, p))
 
-    It is negative prompting with the empty prompt as the prompt and the prompt as the negative, so it has the
-    same two forms. Both evaluate the denoiser twice; `evaluations` says of which form of :class:`NegPrompt`
-    it is made. The one of 2, :math:`p + s (u - p)`, is all that a tool with only that form can draw: the
-    paper's at :math:`s - 1`.
+    It is :class:`NegPrompt`, where the family is explained, with the empty prompt as the prompt and the prompt as the
+    negative. Either form evaluates the denoiser twice.
 
     Args:
         scale: The guidance scale :math:`s`.
-        evaluations: 3 for the paper's form, 2 for :math:`p + s (u - p)`.
+        evaluations: The form of :class:`NegPrompt` of which it is made: 3 for the paper's, which fixes it (it is not
+            written), 2 for :math:`p + s (u - p)`.
 
     Raises:
-        GuidanceError: Where the scale is none, or `evaluations` is not 2 or 3.
+        GuidanceError: If `scale` is not a :class:`Scale`, or `evaluations` is not 2 or 3.
 
     References:
         | Eq. 19 of the DNP paper, and eq. 20 for the identity.
     """
 
     scale: Scale
-    # Called `evaluations` where one is made; as an attribute that is the method which counts them.
-    form: int = field(default=3, metadata={"argument": "evaluations"})
+    evaluations: int = 3
 
-    def __init__(self, scale: Scale, evaluations: int = 3) -> None:
-        vars(self).update(scale=scale, form=evaluations)
-        self.__post_init__()
+    fixed = ("evaluations",)
 
     @cached_property
     def formula(self) -> Formula:
-        if self.form not in (2, 3):
-            raise GuidanceError(f"evaluations is 2 or 3, the form of negative prompting, not {self.form!r}")
+        if self.evaluations not in (2, 3):
+            raise GuidanceError(f"evaluations is 2 or 3, the form of negative prompting, not {self.evaluations!r}")
         p, u = prediction("prompt"), prediction("empty")
-        return (p if self.form == 2 else u) + (u - p) * self.scale
+        return (p if self.evaluations == 2 else u) + (u - p) * self.scale

@@ -24,7 +24,7 @@ class DualCFG(Linear):
         middle: The scale :math:`s_2` of the part over nothing.
 
     Raises:
-        GuidanceError: Where a scale is none.
+        GuidanceError: If an argument is not a :class:`Scale`.
 
     References:
         | InstructPix2Pix: Learning to Follow Image Editing Instructions (Brooks, Holynski and Efros, 2022),

@@ -3,15 +3,18 @@ r"""Negative guidance as strong as the negative prompt is likely."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, as_number, as_weight, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale, as_number
 from ..denoiser.evaluator import Evaluator, State
 from ..errors import GuidanceError
-from ..samplewise import dot, per_sample
+from ..samplewise import evidence, per_sample
 from .cfg import CFG
 
 
@@ -30,7 +33,7 @@ class DynamicNegative(Guidance):
         \qquad v = \sigma^2 \big(1 - \frac{\sigma^2}{\sigma'^2}\big)
 
     These are DDPM's means and variance. Samplers that add less noise, or none, follow another chain, for which it
-    is an approximation. Where the noise level does not fall, a new run begins with the prior. The authors' code
+    is an approximation. If the noise level does not fall, a new run begins with the prior. The authors' code
     also has an offset in the exponent, in units of their schedule, which is left out; prior and temperature are those
     of its example.
 
@@ -42,7 +45,8 @@ class DynamicNegative(Guidance):
         most: The largest posterior, below 1; the smallest is 1e-6, as in the authors' code.
 
     Raises:
-        GuidanceError: Where a scale is none, or another argument is no number within its bounds.
+        GuidanceError: If `scale` or `strength` is not a :class:`Scale`, or another argument is not a number within its
+            bounds.
 
     References:
         | Dynamic Negative Guidance of Diffusion Models (Koulischer et al., 2024),
@@ -64,15 +68,19 @@ class DynamicNegative(Guidance):
             if not 0 < as_number(getattr(self, name), f"{name} of DynamicNegative") < 1:
                 raise GuidanceError(f"{name} of DynamicNegative is a probability, between 0 and 1")
 
+    @cached_property
+    def _cfg(self) -> Guidance:
+        return CFG(self.scale)
+
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        if as_weight(self.strength).constant == 0:
-            return CFG(self.scale).denoised(evaluate, x, sigma)
+        if isinstance(self.strength, (int, float, Fraction)) and not self.strength:
+            return self._cfg.denoised(evaluate, x, sigma)
         scale = at(self.scale, x, sigma)
         asked = ("empty", "negative") if vanishes(scale) else self.names
         found = evaluate(asked, x, sigma)
         u, n = found["empty"], found["negative"]
         start = sigma.new_full(sigma.shape, float(self.prior), dtype=u.dtype)
-        # Its own level stands for that of the step before where there is none.
+        # If there was no step before, its own level stands for that step's.
         before = evaluate.memory.before(self, sigma, (start, sigma, x, u, n))
         odds = self._posterior(x, sigma, before)
         evaluate.memory.keep(self, sigma, (odds, sigma, x, u, n), before)
@@ -83,10 +91,5 @@ class DynamicNegative(Guidance):
     def _posterior(self, x: Tensor, sigma: Tensor, before: State) -> Tensor:
         r"""The posterior :math:`(B)` at `x`, from the step before it: posterior, noise level, samples, predictions."""
         last, level, y, u, n = before
-        kept = (sigma / level) ** 2
-        kept, shrunk = per_sample(kept, x), per_sample(1 - kept, x)
-        # ‖x − μ_n‖² − ‖x − μ_u‖² without the difference of two large numbers.
-        evidence = dot(shrunk * (u - n), 2 * (x - kept * y) - shrunk * (u + n)).flatten()
-        variance = 2 * sigma**2 * shrunk.flatten()
-        factor = torch.exp(-float(self.temperature) * evidence / torch.where(variance > 0, variance, torch.inf))
+        factor = torch.exp(-float(self.temperature) * evidence(x, sigma, y, level, u, n))
         return (last * factor).clamp(min(1e-6, float(self.most)), float(self.most))

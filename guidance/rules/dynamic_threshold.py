@@ -30,7 +30,7 @@ class DynamicThreshold(Modifier):
             latent space has another.
 
     Raises:
-        GuidanceError: Where it wraps no guidance, or an argument is no number within its bounds.
+        GuidanceError: If `guidance` is not a guidance, or another argument is not a number within its bounds.
 
     References:
         | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022),

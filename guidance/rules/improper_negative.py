@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, at
+from ..algebra.plan import at
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, from_noise, ratio, to_noise
 
@@ -25,10 +26,10 @@ class ImproperNegative(Guidance):
     without bound. In :math:`D` or :math:`v` the formula would be another one.
 
     Args:
-        norm: The norm :math:`\sqrt K`, that of :math:`\epsilon_p` if None, which makes it :math:`-\epsilon_p`.
+        norm: The norm :math:`\sqrt K`, None for that of :math:`\epsilon_p`, which gives :math:`-\epsilon_p`.
 
     Raises:
-        GuidanceError: Where the norm is no scale.
+        GuidanceError: If `norm` is not a :class:`Scale`.
 
     References:
         | Eq. 15 and 16 of the DNP paper.

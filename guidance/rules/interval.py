@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..algebra.formula import Guidance, prediction
+from ..algebra.formula import Guidance
 from ..algebra.modifier import Modifier
 from ..algebra.weights import as_number
 from ..denoiser.evaluator import Evaluator
 from ..errors import GuidanceError
+from ..host import on_host
 from ..samplewise import choose
 
 
@@ -20,7 +21,7 @@ from ..samplewise import choose
 class Interval(Modifier):
     r"""Any guidance where :math:`\sigma` is within bounds, and the plain prompt elsewhere, at one evaluation.
 
-    .. math:: \hat\epsilon = g \text{ where } \sigma_\text{low} \le \sigma \le \sigma_\text{high},
+    .. math:: \hat\epsilon = g \text{ where } \sigma_\text{low} < \sigma \le \sigma_\text{high},
         \qquad \hat\epsilon = \epsilon_p \text{ elsewhere}
 
     It is the whole guidance that stops, not the weight of a part of it: a tool that drops only the negative
@@ -30,11 +31,11 @@ class Interval(Modifier):
 
     Args:
         guidance: What holds within the bounds.
-        low: The lowest noise level.
-        high: The highest noise level, none if None.
+        low: The noise level above which it begins, outside of it as in the paper.
+        high: The highest noise level, inside; None for no limit.
 
     Raises:
-        GuidanceError: Where it wraps no guidance, or the bounds are not two numbers in order.
+        GuidanceError: If `guidance` is not a guidance, or the bounds are not two numbers in order.
 
     References:
         | Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models
@@ -54,11 +55,13 @@ class Interval(Modifier):
             raise GuidanceError(f"an Interval from {self.low} to {self.high} is empty: low comes first, as sigma")
 
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
-        high = torch.inf if self.high is None else float(self.high)
+        if not self.low and self.high is None:
+            return self.guidance.denoised(evaluate, x, sigma)
+        level, high = on_host(sigma), torch.inf if self.high is None else float(self.high)
         return choose(
-            (sigma >= float(self.low)) & (sigma <= high),
+            (level > float(self.low)) & (level <= high),
             lambda: self.guidance.denoised(evaluate, x, sigma),
-            lambda: prediction("prompt").denoised(evaluate, x, sigma),
+            lambda: evaluate(("prompt",), x, sigma)["prompt"],
         )
 
 
@@ -76,7 +79,7 @@ def bounds(sigmas: Tensor | Sequence[float], start: float = 0, stop: float = 1) 
         stop: Where it ends.
 
     Raises:
-        GuidanceError: Where the fractions are not in order from 0 to 1, or hold no step.
+        GuidanceError: If the fractions are not in order from 0 to 1, or hold no step.
     """
     levels = torch.as_tensor(sigmas, dtype=torch.float64).flatten()
     steps = len(levels) - 1

@@ -3,11 +3,13 @@ r"""Negative prompting without what the negative shares with the prompt."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from ..algebra.formula import Guidance
-from ..algebra.weights import Scale, at, vanishes
+from ..algebra.plan import at, vanishes
+from ..algebra.weights import Scale
 from ..denoiser.evaluator import Evaluator
 from ..samplewise import dot, ratio
 from .cfg import CFG
@@ -22,7 +24,7 @@ class PerpNeg(Guidance):
 
     It is the same in :math:`\epsilon`, :math:`D` and :math:`v`, of which all differences are multiples of each
     other. The products are over each sample: tools that sum them over the batch let its samples influence each
-    other. Where prompt and empty prompt are the same, there is nothing to be perpendicular to, and :math:`b`
+    other. If prompt and empty prompt are the same, there is nothing to be perpendicular to, and :math:`b`
     stays whole.
 
     Args:
@@ -30,7 +32,7 @@ class PerpNeg(Guidance):
         strength: The strength :math:`w` of the negative prompt; 0 is :class:`CFG`, at its cost.
 
     Raises:
-        GuidanceError: Where the scale or strength is none.
+        GuidanceError: If `scale` or `strength` is not a :class:`Scale`.
 
     References:
         | Re-imagine the Negative Prompt Algorithm: Transform 2D Diffusion into 3D, alleviate Janus problem and
@@ -42,10 +44,14 @@ class PerpNeg(Guidance):
 
     names = ("empty", "negative", "prompt")
 
+    @cached_property
+    def _cfg(self) -> Guidance:
+        return CFG(self.scale)
+
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
         s, w = at(self.scale, x, sigma), at(self.strength, x, sigma)
-        if vanishes(s * w):
-            return CFG(self.scale).denoised(evaluate, x, sigma)
+        if vanishes(s) or vanishes(w):
+            return self._cfg.denoised(evaluate, x, sigma)
         u, n, p = evaluate(self.names, x, sigma).values()
         a, b = p - u, n - u
         return u + s * (a - w * (b - ratio(dot(a, b), dot(a, a)) * a))

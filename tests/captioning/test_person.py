@@ -27,9 +27,10 @@ def test_one_line_an_image_in_order() -> None:
 
 
 def test_asks_again_and_says_why() -> None:
-    captions, said = ask(f"\n ...\n{'word ' * 60}\n{'word ' * 59}\n", [PICTURE])
+    captions, said = ask(f"\n ...\na \udcff dog\na \x1b dog\n{'word ' * 60}\n{'word ' * 59}\n", [PICTURE])
     assert captions == [" ".join(["word"] * 59)]
     assert said.count("That is empty.") == 2
+    assert said.count("That has characters that cannot be shown.") == 2
     assert said.count("That is 60 words, too many.") == 1
 
 

@@ -3,9 +3,10 @@ from unicodedata import category
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from transformers import CLIPTokenizer
 
-from captioning import MAX_TOKENS, MAX_WORDS, Caption, CaptionError, usable
+from captioning import MAX_TOKENS, MAX_WORDS, Caption, CaptionError, Fixed, Person, Universal, captions_of, usable
 
 
 def count(tokenizer: CLIPTokenizer, text: str) -> int:
@@ -111,3 +112,27 @@ def test_what_is_used_is_usable(clip_tokenizer: CLIPTokenizer, raw: str, max_tok
     assert 1 <= count(clip_tokenizer, caption.used) <= max_tokens
     assert caption.used == " ".join(caption.used.encode().decode().split())
     assert not {category(c) for c in caption.used} & {"Cc", "Cf", "Cs"}
+
+
+class Says:
+    def __init__(self, texts: object, verbatim: bool = False) -> None:
+        self.name, self.texts, self.verbatim = "says", texts, verbatim
+
+    def __call__(self, images: object) -> object:
+        return self.texts
+
+
+def test_what_a_person_wrote_is_used_as_it_is(clip_tokenizer: CLIPTokenizer) -> None:
+    text, picture = '"a dog dog dog dog,  ' + " ".join(map(str, range(100))), Image.new("RGB", (2, 2))
+    assert captions_of(Says([text], verbatim=True), [picture], clip_tokenizer) == [Caption(text, text)]  # type: ignore[arg-type]
+    (cleaned,) = captions_of(Says([text]), [picture], clip_tokenizer)  # type: ignore[arg-type]
+    assert cleaned == usable(text, clip_tokenizer) and len(cleaned.used) < len(text) / 2
+    for captioner in (Fixed(text), Universal([text])):
+        assert captions_of(captioner, [picture] * 2, clip_tokenizer) == [Caption(text, text)] * 2
+    assert Person.verbatim
+
+
+@pytest.mark.parametrize("texts, given", [("a dog", "one text"), (["a"], "1 texts"), (["a"] * 3, "3 texts")])
+def test_one_text_for_each_image(texts: object, given: str) -> None:
+    with pytest.raises(CaptionError, match=f"says gave {given} for 2 images: one each is needed"):
+        captions_of(Says(texts), [Image.new("RGB", (2, 2))] * 2)  # type: ignore[arg-type]

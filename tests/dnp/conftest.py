@@ -192,7 +192,9 @@ def tiny_flow(kind):
     torch.manual_seed({"SD3": 4, "Flux": 5}[kind])
     levels = ["DownEncoderBlock2D"] * 2, ["UpDecoderBlock2D"] * 2
     autoencoder = AutoencoderKL(3, 3, *levels, block_out_channels=(32, 32), latent_channels=4, shift_factor=0.06).eval()
-    t5 = T5EncoderModel(T5Config(vocab_size=32, d_model=64, d_kv=32, d_ff=64, num_layers=1, num_heads=2)).eval()
+    t5 = T5EncoderModel(
+        T5Config(vocab_size=32, d_model=64 if kind == "Flux" else 128, d_kv=32, d_ff=64, num_layers=1, num_heads=2)
+    ).eval()
     common = {"num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2}
     parts = {"vae": autoencoder, "tokenizer": tokenizer()}
     if kind == "Flux":
@@ -205,11 +207,11 @@ def tiny_flow(kind):
     else:
         common |= {"sample_size": 8, "in_channels": 4, "out_channels": 4, "pos_embed_max_size": 16}
         network = diffusers.SD3Transformer2DModel(
-            **common, caption_projection_dim=32, joint_attention_dim=64, pooled_projection_dim=64
+            **common, caption_projection_dim=32, joint_attention_dim=128, pooled_projection_dim=128
         )
         parts |= {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)}
         parts |= {"text_encoder_3": t5, "tokenizer_3": t5_tokenizer(), "tokenizer_2": tokenizer("!")}
-        clips = [text_encoder(CLIPTextModelWithProjection, 32, num_attention_heads=1) for _ in range(2)]
+        clips = [text_encoder(CLIPTextModelWithProjection, 64) for _ in range(2)]
         parts |= {"text_encoder": clips[0], "text_encoder_2": clips[1]}
     for weight in network.parameters():  # modulations start at zero, which would leave nothing to compare
         if not weight.any():

@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 import dnp.recipe
+from captioning import CaptionError
+from dnp.captioners import captioner_of
 from dnp.cli.main import main
 
 KEY = "sk-the-secret-of-this-test"
@@ -16,7 +18,7 @@ PROMPT = "a red circle and a blue square"
 def loaded_once(embedded, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for room in ("generate", "experiments.worker"):
-        monkeypatch.setattr(f"dnp.{room}.StableDiffusion", lambda name, device, dtype: embedded)
+        monkeypatch.setattr(f"dnp.{room}.StableDiffusion", lambda name, device, dtype, **options: embedded)
 
 
 def run(*arguments, status=0):
@@ -134,3 +136,22 @@ def test_a_key_in_the_address_is_refused_before_anything_is_written(tmp_path):
         failed = run(*command, "--captioner", captioner, "--out", tmp_path / "out", status=2)
         assert "a key belongs into the environment" in failed.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_a_captioner_is_recorded_as_it_was_given(embedded):
+    path = str(embedded.folder / "captioner")
+    assert captioner_of(embedded, path).name == path
+    assert captioner_of(embedded).name == captioner_of(embedded, "captioner").name == "embedded/captioner"
+    for name in ("", " "):
+        with pytest.raises(CaptionError, match="the captioner has no name: give a directory, a hub name"):
+            captioner_of(embedded, name)
+
+
+def test_a_bad_caption_ends_no_sweep(answers, tmp_path):
+    (tmp_path / "prompts").write_text(f"{PROMPT}\na green star\n")
+    bad, dog = (answers.completion({"content": content}) for content in (["a", "list"], "a dog"))
+    answers.says["x"] = in_turn(bad, dog)
+    options = ("--arms", "plain,dnp", "--seeds", "0", "--batch", 1, "--steps", 1, "--dns-steps", 1, "--device", "cpu")
+    captioner = "openai:m@" + answers.url("x")
+    run("sweep", "--prompts", tmp_path / "prompts", *options, "--captioner", captioner, "--out", tmp_path / "out")
+    assert [r["negative_prompt"] for r in lines(tmp_path / "out") if r["arm"] == "dnp"] == ["", "a dog"]

@@ -103,8 +103,8 @@ def test_a_loop_written_out_gives_the_same(embedded, latents_of, guidance):
 def test_evaluations_are_those_foretold(embedded):
     result = recipe(embedded, Said("a star"), dns_sampling=Sampling("heun", steps=3))(PROMPTS[0])
     sigmas = Sampling("euler", steps=3).sigmas(embedded.denoiser)
-    assert result.evaluations["plain"] == CFG(3).evaluations(sigmas) == 6
-    assert result.evaluations["dnp"] == NegPrompt(3).evaluations(sigmas) == 9
+    assert result.evaluations["plain"] == CFG(3).cost(sigmas) == 6
+    assert result.evaluations["dnp"] == NegPrompt(3).cost(sigmas) == 9
     # Heun calls twice a step but for the last, which ends in zero.
     assert result.evaluations["dns"] == 10
 
@@ -128,7 +128,7 @@ def test_a_caption_that_is_the_prompt_costs_nothing(embedded):
 
 
 def test_a_captioner_that_loses_count_is_named(embedded):
-    with pytest.raises(DNPError, match="gave 1 texts for 2 pictures"):
+    with pytest.raises(CaptionError, match="gave 1 texts for 2 images"):
         recipe(embedded, Said("a star"))(PROMPTS[:2], SEEDS[:2])
 
 

@@ -2,6 +2,7 @@ import k_diffusion as K
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
+from diffusers.schedulers import AysSchedules
 
 import samplers
 from samplers import SamplerError
@@ -53,6 +54,37 @@ def test_continuous_schedules_are_those_of_k_diffusion(discrete):
     assert torch.equal(ours, theirs)
 
 
+EXPECTED = {
+    "beta": [14.6146, 11.5428, 7.3718, 4.3728, 2.6152, 1.6183, 1.0273, 0.6549, 0.3955, 0.1991],
+    "sgm_uniform": [14.6146, 8.3072, 5.0924, 3.3251, 2.2797, 1.6156, 1.1629, 0.8319, 0.5712, 0.3437],
+    "simple": [14.6146, 8.3028, 5.0878, 3.3211, 2.2765, 1.6129, 1.1606, 0.8299, 0.5693, 0.3417],
+    "align_your_steps": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152],
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_schedules_of_comfyui_on_stable_diffusion_s_table(discrete, name):
+    ours = samplers.schedule(name, discrete, 10)
+    torch.testing.assert_close(ours, torch.tensor([*EXPECTED[name], 0.0]), rtol=0, atol=1e-3)
+
+
+def test_align_your_steps_is_diffusers_and_interpolates(discrete):
+    for name, theirs in (("", "StableDiffusionSigmas"), ("_xl", "StableDiffusionXLSigmas")):
+        expected = torch.tensor([*AysSchedules[theirs][:10], 0.0])
+        torch.testing.assert_close(samplers.schedule(f"align_your_steps{name}", None, 10), expected)
+    sigmas = samplers.schedule("align_your_steps", None, 20)
+    expected = torch.tensor([14.615, 9.7279, 6.475, 5.000, 3.861])
+    torch.testing.assert_close(sigmas[:5], expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(sigmas[-3:], torch.tensor([0.152, 0.0664, 0.0]), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20, 199, 200, 999, 1000])
+@pytest.mark.parametrize("name", EXPECTED)
+def test_there_is_a_level_for_each_step_and_each_is_below_the_last(discrete, name, steps):
+    sigmas = samplers.schedule(name, discrete, steps)
+    assert len(sigmas) == steps + 1 and (sigmas.diff() < 0).all() and sigmas[-1] == 0
+
+
 @pytest.mark.parametrize("name", samplers.SCHEDULES)
 def test_every_schedule_falls_to_zero_and_has_a_line_about_it(discrete, name):
     sigmas = samplers.schedule(name, discrete, 10)
@@ -75,6 +107,8 @@ def test_every_schedule_falls_to_zero_and_has_a_line_about_it(discrete, name):
         ("model", 1001, {}, "at most the model's 1000 steps; got 1001"),
         ("leading", 1000, {}, "use fewer steps or steps_offset=0"),
         ("leading", 10, {"steps_offset": -1}, "steps_offset=-1 leaves the model's timesteps"),
+        ("beta", 10, {"a": 0}, "'beta' needs a and b above 0; got 0, 0.6"),
+        ("sgm_uniform", 1001, {}, "at most the model's 1000 steps; got 1001"),
         ("leading", 10, {"final": "one"}, "final='one' is not one of"),
     ],
 )

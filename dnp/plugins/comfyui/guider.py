@@ -63,14 +63,17 @@ class FormulaGuider(comfy.samplers.CFGGuider):  # type: ignore[misc]
         """The guided denoised prediction (B, …) at ComfyUI's x (B, …) and sigma (B)."""
         model_options = {} if model_options is None else model_options
         flow = isinstance(self.inner_model.model_sampling, comfy.model_sampling.CONST)
-        t = timestep.clamp(max=FIRST)
-        ours = (x / (1 - _like(t, x)), t / (1 - t)) if flow else (x, timestep)
+        ours = (x, timestep)
+        if flow:  # whose first noise level is so high that float32 would lose the picture beside the noise
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            t = timestep.to(wide).clamp(max=FIRST)
+            ours = (x.to(wide) / (1 - _like(t, x)), t / (1 - t))
         self._step = {"x": x, "sigma": timestep, "ours": ours, "flow": flow, "options": model_options}
         self._seen: dict[str, Tensor] = {}
         which = {name: {"which": torch.full((1,), i, device=x.device)} for i, name in enumerate(self.order)}
-        denoised = self.guided(*ours, **which)
+        denoised = self.guided(*ours, **which).to(x.dtype)
         if not self._seen and model_options.get("sampler_post_cfg_function"):
-            self._predict(*ours, which=torch.zeros(len(x)))  # a rule that asked for nothing at all
+            self._predict(*ours, which=torch.zeros(len(x), dtype=torch.long))  # a rule that asked for nothing at all
         for function in model_options.get("sampler_post_cfg_function", []):
             denoised = function(
                 {
@@ -100,7 +103,8 @@ class FormulaGuider(comfy.samplers.CFGGuider):  # type: ignore[misc]
         if here:  # the very numbers of the sampler, by which others find the step
             x, sigma = step["x"], step["sigma"]
         elif step["flow"]:
-            x, sigma = x / (1 + _like(sigma, x)), sigma / (1 + sigma)
+            there = (x / (1 + _like(sigma, x)), sigma / (1 + sigma))
+            x, sigma = (part.to(step["x"].dtype) for part in there)
         options = step["options"]
         hooked = options.get("sampler_pre_cfg_function") or options.get("sampler_post_cfg_function")
         wanted = set(asked) | ({"prompt"} if hooked else set())

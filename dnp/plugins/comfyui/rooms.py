@@ -31,7 +31,7 @@ def room(name: str, has: str) -> ModuleType:
         found = None
     beside = HERE / name / "__init__.py"
     if not beside.is_file():
-        raise ImportError(f"there is no {name}/ in {HERE}: link the folder dnp/plugins/comfyui there, do not copy it")
+        raise ImportError(f"there is no {name}/ in {HERE}: link the folder dnp/plugins/comfyui here, do not copy it")
     # Rooms whose imports within are relative can have another name where theirs is taken
     alias = name if found is None else f"dnp_{name}"
     if alias not in sys.modules:

@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from dnp.errors import DNPError
-from dnp.models.flow_denoiser import FIRST
+from dnp.models.flow_denoiser import FIRST, FIRST_IN_FLOAT64
 from dnp.plugins.diffusers.given import LEVELS, Given, asked
 from guidance import parse, prediction
 
@@ -98,6 +98,7 @@ class FormulaGuider(BaseGuidance):
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
         self._count_prepared += 1
+        self.cleanup_models(denoiser)  # of a call that an error ended
 
         def see(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._x = args[0] if args else kwargs["hidden_states" if "hidden_states" in kwargs else "sample"]
@@ -105,7 +106,9 @@ class FormulaGuider(BaseGuidance):
         self._hook = denoiser.register_forward_pre_hook(see, with_kwargs=True)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
-        self._hook.remove()
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = None
 
     def __call__(self, data: list[BlockState]) -> GuiderOutput:
         if [getattr(batch, self._identifier_key) for batch in data] == ["batched"]:
@@ -117,9 +120,11 @@ class FormulaGuider(BaseGuidance):
         r"""The guided prediction from those of the conditions, all of the model's own kind."""
         some = next(iter(predictions.values()))
         assert self._x is not None
-        seen = self._x[: len(some), : some.shape[1]].float()  # not what inpainting models see beside the latents
         kind, sigma = self._kind(), self._sigma()
-        sigma = torch.full((len(some),), sigma, device=seen.device)
+        # A flow model's first noise level is so high that float32 would lose the picture beside the noise
+        wide = torch.float64 if kind == "flow" and some.device.type != "mps" else torch.float32
+        seen = self._x[: len(some), : some.shape[1]].to(wide)  # not what inpainting models see beside the latents
+        sigma = torch.full((len(some),), sigma, device=seen.device, dtype=wide)
         level = sigma.view(-1, *[1] * (some.ndim - 1))
         if kind == "flow":
             x, keep, change = seen * (1 + level), seen, -level / (1 + level)
@@ -130,7 +135,7 @@ class FormulaGuider(BaseGuidance):
                 "v_prediction": (x / (1 + level**2), -level / (1 + level**2).sqrt()),
                 "sample": (torch.zeros_like(x), torch.ones_like(level)),
             }[kind]
-        denoised = {name: keep + change * value.float() for name, value in predictions.items()}
+        denoised = {name: keep + change * value.to(wide) for name, value in predictions.items()}
         guided = (self._given if self._active() else self._plain)(denoised, x, sigma)
         made = ((guided - keep) / change).to(some.dtype)
         return GuiderOutput(pred=made, pred_cond=predictions.get("prompt"), pred_uncond=predictions.get(self._second))
@@ -160,7 +165,7 @@ class FormulaGuider(BaseGuidance):
             return ["prompt"]
         if self._timestep is None:  # a pipeline asks before it begins: for all that any step may need
             return list(dict.fromkeys(name for level in LEVELS for name in asked(self.guidance, level)))
-        return asked(self.guidance, self._sigma())
+        return asked(self.guidance, self._sigma()) or ["prompt"]  # a loop needs one, also for a rule that needs none
 
     def _inputs(self, name: str, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         if name == "prompt":
@@ -189,7 +194,8 @@ class FormulaGuider(BaseGuidance):
         """The noise level of the step, in k-diffusion's state."""
         t = float(self._timestep.flatten()[0])
         if self._kind() == "flow":
-            t = min(t / self.scheduler.config.num_train_timesteps, FIRST)
+            first = FIRST if self._timestep.device.type == "mps" else FIRST_IN_FLOAT64
+            t = min(t / self.scheduler.config.num_train_timesteps, first)
             return t / (1 - t)
         if (at := (self.scheduler.timesteps.float() == t).nonzero()).numel() and hasattr(self.scheduler, "sigmas"):
             found = float(self.scheduler.sigmas[at[0].item()])

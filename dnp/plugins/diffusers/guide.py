@@ -10,8 +10,8 @@ from torch import Tensor
 
 import samplers
 from dnp.errors import DNPError
-from dnp.models.flow_denoiser import pack, unpack
-from dnp.models.flow_model import FlowModel
+from dnp.models.flow_denoiser import FIRST_IN_FLOAT64, pack, unpack
+from dnp.models.flow_model import KINDS, FlowModel
 from dnp.plugins.diffusers.models import UNetModel, model_of
 from guidance import Guidance, parse
 
@@ -100,13 +100,17 @@ class Guided:
             raise DNPError("give both the width and the height, or neither")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise DNPError(f"the output type {output_type!r} is none of pil, np, pt, latent")
-        model = model_of(self.pipeline, size=size, **self.options)
+        model = self._model(size)
         texts = self._texts(prompts, negative_prompt, conditions or {})
         noise, drawn = _noise(model, count, seeds, generator, latents)
         levels, start = self._levels(model, num_inference_steps, sigmas)
+        dtype = noise.dtype
+        if isinstance(model, FlowModel) and model.denoiser.first == FIRST_IN_FLOAT64:
+            noise, levels = noise.double(), levels.double()
+        follow = self.guidance.wrap(model.denoiser)
         with torch.no_grad():
             found = samplers.sample(
-                self.guidance.wrap(model.denoiser),
+                follow,
                 noise,
                 levels,
                 sampler=self.sampler,
@@ -114,7 +118,8 @@ class Guided:
                 start=start,
                 progress=progress,
                 extra_args={name: model.encode(text) for name, text in texts.items()},
-            )
+            ).to(dtype)
+        follow.check()
         if output_type == "latent":
             images: Any = pack(found) if isinstance(model, FlowModel) and model.flux else found
         else:
@@ -123,6 +128,12 @@ class Guided:
                 images = self.pipeline.image_processor.pil_to_numpy(images)
                 images = torch.from_numpy(images).permute(0, 3, 1, 2) if output_type == "pt" else images
         return _output(self.pipeline, images, return_dict)
+
+    def _model(self, size: tuple[int, int] | None) -> UNetModel | FlowModel:
+        options = dict(self.options)
+        if type(self.pipeline).__name__ in KINDS and self.pipeline._execution_device.type != "mps":
+            options["first"] = FIRST_IN_FLOAT64  # a flow model's first step is long
+        return model_of(self.pipeline, size=size, **options)
 
     def _texts(self, prompts: list[str], negative: Texts | None, given: Mapping[str, Texts]) -> dict[str, list[str]]:
         count, names = len(prompts), self.guidance.names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from dnp.models import checkpoint
 from dnp.models.denoisers import EpsDenoiser, VDenoiser
 from dnp.models.flow_model import KINDS, FlowModel
 from dnp.models.stable_diffusion import _Noise
+from dnp.models.supported import latent_statistics
 from dnp.models.text_to_image import TextToImage
 
 UNETS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -68,9 +70,10 @@ class UNetModel:
         found: torch.device = self.pipeline._execution_device
         return found
 
-    def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def encode(self, prompts: str | Sequence[str]) -> dict[str, Any]:
         """Texts → {"encoder_hidden_states": (B, tokens, width)}, with SDXL's pooled embeddings and sizes; each text is
         encoded by itself."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         hidden, pooled = zip(*(self._encode(prompt) for prompt in prompts), strict=True)
         found: dict[str, Any] = {"encoder_hidden_states": torch.cat(hidden)}
         if self.xl:
@@ -94,14 +97,13 @@ class UNetModel:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Latents (B, 4, h, w) → B pictures, one at a time."""
-        autoencoder, config, images = self.pipeline.vae, self.pipeline.vae.config, []
-        if autoencoder.dtype == torch.float16 and config.force_upcast:
+        autoencoder = self.pipeline.vae
+        mean, std, factor = latent_statistics(Path(self.name), autoencoder)
+        images: list[Image.Image] = []
+        if autoencoder.dtype == torch.float16 and autoencoder.config.force_upcast:
             autoencoder = copy.deepcopy(autoencoder).float()  # SDXL's overflows; the pipeline's own stays as it is
         for z in latents.to(self.device).split(1):
-            mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-            z = z / config.scaling_factor
-            if mean is not None and std is not None:
-                z = z * z.new_tensor(std).view(1, -1, 1, 1) + z.new_tensor(mean).view(1, -1, 1, 1)
+            z = z * std.to(z) / factor + mean.to(z)
             x = autoencoder.decode(z.to(autoencoder.dtype), return_dict=False)[0]
             images += self.pipeline.image_processor.postprocess(x.float())
         self.pipeline.maybe_free_model_hooks()
@@ -121,6 +123,6 @@ def model_of(pipeline: Any, **options: Any) -> UNetModel | FlowModel:
     if kind not in (*UNETS, *KINDS):
         raise DNPError(f"{kind} is not supported: give one of {', '.join((*UNETS, *KINDS))}")
     try:
-        return UNetModel(pipeline, **options) if kind in UNETS else FlowModel(pipeline, **options)
+        return UNetModel(pipeline, **options) if kind in UNETS else FlowModel(pipeline, "pipeline", **options)
     except TypeError as error:
         raise DNPError(f"a {kind} takes no such option ({error})") from None

@@ -67,12 +67,8 @@ def loaded_once(run, embedded, monkeypatch):
     """But for the first run, the embedded model and its captioner are not read again for each command."""
 
     def model(name, device, dtype, **options):
-        plain = not {key: value for key, value in options.items() if value}
-        return (
-            embedded
-            if plain and (name, dtype) == ("embedded", None)
-            else StableDiffusion(name, device, dtype, **options)
-        )
+        same = (name, device, dtype) == ("embedded", "cpu", None) and not any(options.values())
+        return embedded if same else StableDiffusion(name, device, dtype, **options)
 
     monkeypatch.setattr("dnp.generate.StableDiffusion", model)
     monkeypatch.setattr("dnp.captioners.Transformers", cache(Transformers))

@@ -41,8 +41,10 @@ def test_score_and_report(dnp, swept):
     assert (run / "scores.csv").read_text().count("both right") == 12
     dnp("report", run)
     page = (run / "report.html").read_text()
-    assert page.count("<svg") >= 3 and "both right" in page
+    assert page.count("<svg") == 4 and "both right" in page  # two metrics, the scales tried, what it costs
     assert "held-out" in (run / "report.md").read_text()
+    assert dnp("report", run, "--paper").stderr == f"{run / 'paper.html'}\n"
+    assert (run / "paper.md").read_text().startswith(f"## In the layout of Table 2a: {run.name}\n")
 
 
 def test_something_left_out_is_status_1(dnp, swept):

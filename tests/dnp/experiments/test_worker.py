@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from captioning import CaptionError
+from dnp.attention.attend_and_excite import AttendAndExcite
 from dnp.experiments import worker
 from dnp.experiments.arms import arms
 from dnp.experiments.plan import Plan
@@ -13,6 +14,7 @@ from dnp.experiments.sweep import sweep
 from dnp.experiments.worker import Painter, captions
 from dnp.models.defaults import Defaults
 from dnp.models.locate import EMBEDDED
+from dnp.recipe import hook_of, paint
 from eval.prompts import Prompt
 
 HOW = replace(Defaults.of(EMBEDDED), steps=1, dns_steps=1)
@@ -70,6 +72,31 @@ def test_captions_that_cannot_be_used_are_no_negative_prompts(embedded, tmp_path
     assert {r["captioner"] for r in records.values()} == {"half"}
     assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 4
     assert json.loads((tmp_path / "run.json").read_text())["kind"] == "sweep"
+
+
+def test_the_rows_of_the_paper_s_second_table(embedded, tmp_path):
+    class Says:
+        name = "says"
+
+        def __call__(self, images):
+            return ["a plain gray background"] * len(images)
+
+    def do(plan, todo, threads):
+        return (Painter(plan, embedded, Says())(unit) for unit in todo)
+
+    plan = replace(PLAN, arms=tuple(arms(["plain", "dnp", "ae", "ae+dnp"], [], HOW)))
+    records = sweep(plan, [5], tmp_path, do=do).records
+    assert {path.split("/")[1] for path in records} == {"plain", "dns", "dnp", "ae", "ae+dnp"}
+    for place, prompt in enumerate(PLAN.prompts):
+        row = {arm: records[f"images/{arm}/000{place}-00005.png"] for arm in ("plain", "dnp", "ae", "ae+dnp")}
+        assert len({record["sha256"] for record in row.values()}) == 4
+        assert row["ae"]["negative_prompt"] == "" and row["ae+dnp"]["negative_prompt"] == "a plain gray background"
+        hook = AttendAndExcite().on(embedded, [prompt.text])
+        paint(embedded, "CFG(7.5)", {"prompt": prompt.text}, 5, plan.arms[2].sampling, hook=hook_of(hook))
+        assert row["ae"]["evaluations"] == row["plain"]["evaluations"] + hook.evaluations[0]
+        assert row["ae+dnp"]["evaluations"] > row["dnp"]["evaluations"]
+    settings = json.loads((tmp_path / "run.json").read_text())["arms"]
+    assert [arm.get("attend", False) for arm in settings] == [False, False, True, True]
 
 
 def test_plans_of_the_same_model_load_it_once(embedded, monkeypatch):

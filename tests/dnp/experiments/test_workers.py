@@ -59,10 +59,12 @@ def started(code, folder):
 @pytest.mark.parametrize("signals", [["SIGKILL"], ["SIGTERM"], ["SIGINT", "SIGINT"]], ids="-".join)
 def test_workers_end_with_their_parent(tmp_path, signals):
     code = f"""
+import signal
 from types import SimpleNamespace
 from asleep import asleep
 from dnp.experiments.workers import workers
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test in the background would inherit ignored
     with workers(SimpleNamespace(workers=2, ray=None), asleep) as do:
         list(do({str(tmp_path)!r}, range(4), 1))
 """

@@ -1,6 +1,7 @@
 """Directories that are no usable model: each is refused in one line that names the file or value, and the remedy."""
 
 import json
+import shutil
 
 import httpx
 import huggingface_hub
@@ -53,7 +54,9 @@ def test_no_weights(copy, capfd):
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
-@pytest.mark.parametrize("damage", [lambda data: data[:-1000], lambda data: b"x" * 500, lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1000], lambda data: data[:100], lambda data: b"x" * 500, lambda data: b""]
+)
 def test_damaged_weights(copy, capfd, replaced, part, damage):
     weights = next((copy / part).glob("*.safetensors"))
     replaced(weights, damage(weights.read_bytes()))
@@ -81,10 +84,17 @@ def test_a_part_that_is_not_there(copy, capfd, part):
     refused(capfd, copy, "no Stable Diffusion in diffusers' format", f"there is no {part}/ in it", name=str(copy))
 
 
-@pytest.mark.parametrize("part", ["unet/config.json", "tokenizer/tokenizer.json"])
-def test_a_configuration_that_is_not_json(copy, capfd, replaced, part):
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ("unet/config.json", "unet/config.json is not valid JSON: Expecting property name"),
+        ("model_index.json", "model_index.json is not valid JSON"),
+        ("tokenizer/tokenizer.json", "tokenizer cannot be loaded as CLIPTokenizer"),
+    ],
+)
+def test_a_configuration_that_is_not_json(copy, capfd, replaced, part, message):
     replaced(copy / part, "{")
-    refused(capfd, (copy / part).parent, "cannot be loaded as", name=str(copy))
+    refused(capfd, f"{copy}/{message}", name=str(copy))
 
 
 def test_a_prediction_type_of_another_kind(copy, capfd, replaced):
@@ -114,6 +124,15 @@ def test_v_prediction(copy, replaced, embedded):
         ('{"scales": 3}', ["'scales' is none of scale, strength"]),
         ('{"scale": "3"}', ["scale is '3', not of the kind float"]),
         ('{"words": "a b"}', ["words is 'a b'"]),
+        ('{"words": [1]}', ["words is [1]"]),
+        ('{"scale": NaN}', ["is not valid JSON", "NaN is not a finite number"]),
+        ('{"scale": 1e999}', ["is not valid JSON", "1e999 is not a finite number"]),
+        ('{"steps": 0}', ["steps is 0"]),
+        ('{"steps": true}', ["steps is True"]),
+        ("[" * 100000, ["is not valid JSON"]),
+        # the user's key would go there
+        ('{"captioner": "openai:m@https://example.com/v1"}', ["an endpoint comes from --captioner only: take it out"]),
+        ('{"captioner": "openai:m"}', ["an endpoint comes from --captioner only"]),
     ],
 )
 def test_defaults_that_cannot_be_read(copy, capfd, replaced, text, parts):
@@ -157,6 +176,104 @@ def test_pickled_weights_that_are_asked_for(copy, embedded):
     assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), embedded.unet.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("lost", [["tokenizer.json"], ["tokenizer.json", "vocab.json"], []])
+def test_a_tokenizer_without_its_vocabulary(copy, capfd, replaced, lost):
+    for name in lost:
+        (copy / "tokenizer" / name).unlink(missing_ok=True)
+    if not lost:
+        tokenizer = json.loads((copy / "tokenizer/tokenizer.json").read_text())
+        special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+        tokenizer["model"] |= {"vocab": special, "merges": []}
+        replaced(copy / "tokenizer/tokenizer.json", json.dumps(tokenizer))
+    message = "has no vocabulary (tokenizer.json, or vocab.json and merges.txt)" if lost else "is empty"
+    refused(capfd, copy / "tokenizer", message, "every prompt would read the same", name=str(copy))
+
+
+def test_a_tokenizer_of_another_encoder(copy, checkpoint, capfd):
+    (copy / "tokenizer").rename(copy / "elsewhere")
+    shutil.copytree(checkpoint("1") / "tokenizer", copy / "tokenizer")
+    refused(capfd, "has 49408 tokens, but its text encoder knows 599: they do not belong", name=str(copy))
+
+
+@pytest.mark.parametrize(
+    "file, values, parts",
+    [
+        ("unet/config.json", {"sample_size": None}, ["sample_size is None", "give --size 512x512"]),
+        ("unet/config.json", {"sample_size": "64"}, ["sample_size is '64'"]),
+        ("unet/config.json", {"sample_size": [8, 8, 8]}, ["sample_size is [8, 8, 8]"]),
+        ("unet/config.json", {"block_out_channels": "x"}, ["unet cannot be loaded as UNet2DConditionModel"]),
+        (
+            "unet/config.json",
+            {"_class_name": "UNet3DConditionModel"},
+            ["of the kind 'UNet3DConditionModel', not UNet2D"],
+        ),
+        ("unet/config.json", {"norm_eps": float("nan")}, ["unet/config.json is not valid JSON: NaN is not a finite"]),
+        ("vae/config.json", {"_class_name": "AutoencoderTiny"}, ["of the kind 'AutoencoderTiny', not AutoencoderKL"]),
+        ("vae/config.json", {"scaling_factor": float("nan")}, ["vae/config.json is not valid JSON: NaN"]),
+        ("vae/config.json", {"scaling_factor": "0.2"}, ["the autoencoder's scaling_factor is '0.2'"]),
+        ("vae/config.json", {"scaling_factor": 0.0}, ["the autoencoder's scaling_factor is 0.0"]),
+        ("vae/config.json", {"latents_mean": [0.0]}, ["latents_mean is [0.0], not 4 usable number(s)"]),
+        ("text_encoder/config.json", {"model_type": "t5"}, ["a text encoder of the kind 't5': only CLIP's are read"]),
+        ("scheduler/scheduler_config.json", {"beta_start": "low"}, ["scheduler cannot be loaded as PNDMScheduler"]),
+        ("scheduler/scheduler_config.json", {"_class_name": "NoSuch"}, ["the noise levels of NoSuch are not"]),
+        ("model_index.json", {"_class_name": "KandinskyPipeline"}, ["the model is for 'KandinskyPipeline', not a"]),
+        ("model_index.json", {"_class_name": ["a"]}, ["the model is for ['a'], not a"]),
+    ],
+)
+def test_configurations_of_another_type(copy, capfd, replaced, file, values, parts):
+    change(copy / file, replaced, **values)
+    refused(capfd, copy, *parts, name=str(copy))
+
+
+def test_a_latent_consistency_model(checkpoint, tmp_path, capfd):
+    from diffusers import UNet2DConditionModel
+
+    folder = shutil.copytree(checkpoint("1"), tmp_path / "lcm")
+    config = UNet2DConditionModel.load_config(folder / "unet")
+    UNet2DConditionModel.from_config(config, time_cond_proj_dim=16).save_pretrained(folder / "unet")
+    refused(capfd, "is a latent consistency model", "time_cond_proj_dim is 16", name=str(folder), device="cpu")
+
+
+def test_weights_in_half_precision_alone(copy, embedded):
+    for part in ("unet", "text_encoder"):
+        weights = next((copy / part).glob("*.safetensors"))
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    model = StableDiffusion(str(copy), "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), embedded.unet.parameters(), strict=True))
+
+
+def test_two_sides_of_a_size_and_a_size_that_is_asked_for(copy, replaced):
+    change(copy / "unet/config.json", replaced, sample_size=[8, 12])
+    model = StableDiffusion(str(copy), "cpu")
+    factor = 2 ** (len(model.autoencoder.config.block_out_channels) - 1)
+    assert model.shape[1:] == (8, 12) and (model.width, model.height) == (12 * factor, 8 * factor)
+    change(copy / "unet/config.json", replaced, sample_size=None)
+    assert StableDiffusion(str(copy), "cpu", size=(64, 32)).shape[1:] == (32 // factor, 64 // factor)
+
+
+def test_defaults_of_the_scheduler_that_the_file_names(copy, replaced):
+    from diffusers import LCMScheduler
+
+    replaced(copy / "scheduler/scheduler_config.json", json.dumps({"_class_name": "LCMScheduler"}))
+    model = StableDiffusion(str(copy), "cpu")
+    alphas = LCMScheduler().alphas_cumprod  # from β of .00085 to .012, DDIM's own defaults are .0001 to .02
+    torch.testing.assert_close(model.denoiser.sigmas, ((1 - alphas) / alphas).sqrt())
+
+
+def test_what_nothing_reads_is_named(copy, replaced, caplog):
+    StableDiffusion(str(copy), "cpu")
+    assert not caplog.records
+    path = copy / WEIGHTS
+    weights = load_file(path) | {"one_more.weight": torch.ones(2)}
+    path.unlink()
+    save_file(weights, path, {"format": "pt"})
+    change(copy / "vae/config.json", replaced, an_unknown_setting=3)
+    StableDiffusion(str(copy), "cpu")
+    (record,) = caplog.records
+    message = f"{copy}: nothing reads 2 of its weights and settings, such as unet/one_more.weight"
+    assert record.getMessage() == message
+
+
 def test_models_of_other_families(copy, capfd, replaced):
     change(copy / "model_index.json", replaced, _class_name="StableDiffusion3Pipeline")
     (copy / "unet").rename(copy / "transformer")
@@ -184,6 +301,9 @@ def test_offloading_leaves_nothing_on_the_gpu():
 
 
 def test_devices_and_dtypes(capfd):
+    model = StableDiffusion("embedded", torch.device("cpu"), torch.bfloat16)
+    assert model.dtype == torch.bfloat16 and model.device == torch.device("cpu")
+    refused(capfd, "'int8' is none of float32, bfloat16, float16", name="embedded", device="cpu", dtype=torch.int8)
     refused(capfd, "the device 'abacus' cannot be used", "try --device cpu", name="embedded", device="abacus")
     refused(capfd, "'float64' is none of float32, bfloat16, float16", name="embedded", device="cpu", dtype="float64")
 

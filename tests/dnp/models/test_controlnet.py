@@ -1,5 +1,8 @@
 """Guidance under a ControlNet, against diffusers' pipeline of one."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -81,12 +84,30 @@ def test_what_cannot_be_a_control(controlled, checkpoint, tmp_path):
     family, net, picture = controlled
     other = str(checkpoint("2"))
     (tmp_path / "text.png").write_text("no picture")
+    for folder, key, value in (
+        ("pooled", "global_pool_conditions", True),
+        ("union", "_class_name", "ControlNetUnionModel"),
+    ):
+        shutil.copytree(net, tmp_path / folder)
+        config = json.loads((tmp_path / folder / "config.json").read_text()) | {key: value}
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+    own = str(checkpoint(family))
     for name, options, message in (
         (other, {"controlnet": net}, "go together: give --controlnet and --control-image"),
         (other, {"controlnet": net, "control_image": picture}, "is for another model: its cross_attention_dim is"),
         (other, {"controlnet": str(tmp_path / "no"), "control_image": picture}, "there is no ControlNet directory"),
         (
-            str(checkpoint(family)),
+            own,
+            {"controlnet": str(tmp_path / "pooled"), "control_image": picture},
+            "is meant for the conditional prediction only (global_pool_conditions)",
+        ),
+        (
+            own,
+            {"controlnet": str(tmp_path / "union"), "control_image": picture},
+            "is of the kind 'ControlNetUnionModel', not ControlNetModel",
+        ),
+        (
+            own,
             {"controlnet": net, "control_image": str(tmp_path / "text.png")},
             "text.png is no readable picture",
         ),

@@ -22,7 +22,7 @@ def test_a_line_and_its_png(tmp_path):
     measured = {"sha256", "seconds", "peak_mib"}
     record = read_record(tmp_path / "a.png")
     assert record == {key: value for key, value in line.items() if key not in measured}
-    empty = {"strength": None, "caption": "", "captioner": "none"}
+    empty = {"category": "", "strength": None, "caption": "", "captioner": "none"}
     size = {"width": 6, "height": 4, "versions": versions()}
     assert record == FACTS | {"evaluations": 4, "scale": 7.5, "negative_prompt": "a star"} | empty | size
     assert Image.open(tmp_path / "a.png").tobytes() == PICTURE.tobytes()

@@ -14,7 +14,7 @@ SETTINGS = {"size": (32, 48), "model": "embedded"}
 
 
 def line(name, **more):
-    return {"path": f"images/{name}.png", "prompt": name, **more}, name.encode()
+    return {"path": f"images/{name}.png", "prompt": name, "seed": 0, "arm": "x", "category": "", **more}, name.encode()
 
 
 def manifest(folder):
@@ -53,7 +53,7 @@ def test_torn_lines_and_lost_pictures_are_made_again(tmp_path):
         assert names(tmp_path) == ["a", "b", "c"]  # what is lost is not forgotten
         run.add([line("a", seed=1), line("b", seed=1)])
         assert sorted(names(tmp_path)) == ["a", "b", "c"] and run.lost == {}
-        assert {r["prompt"]: r.get("seed") for r in manifest(tmp_path)} == {"a": 1, "b": 1, "c": None}
+        assert {r["prompt"]: r["seed"] for r in manifest(tmp_path)} == {"a": 1, "b": 1, "c": 0}
 
 
 @pytest.mark.parametrize(

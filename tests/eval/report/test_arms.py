@@ -26,7 +26,7 @@ def test_numbered_arms_are_called_by_their_formula_at_its_scale(tmp_path, arm, w
     )
     assert labels(found) == {
         "plain": "plain",
-        "01@5": "NegPrompt(5, strength=1.5), auto, DNS(7.5), 4 DNS steps",
+        "01@5": "NegPrompt(5, strength=1.5), auto",
         "02@10": "NegPrompt(10, strength=1), universal",
         "03@5": "u + 5*(p - u)",
     }

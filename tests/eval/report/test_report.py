@@ -165,7 +165,7 @@ def test_the_page_in_a_browser(folder, tmp_path):
         assert (
             int(images) == int(loaded) == 42
         )  # better wins 6 with three pictures each, same wins and loses 6 with two
-        assert int(plots) == int(drawn) == 4  # two of differences, the tried scales, what it costs
+        assert int(plots) == int(drawn) == 3  # the differences, the tried scales, what it costs
         assert int(rows) == 6  # three arms, over all and by category
         assert fits == "true" and (width < 1200 or wide == "0")
         assert "CONSOLE" not in done.stderr

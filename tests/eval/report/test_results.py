@@ -81,7 +81,8 @@ def test_what_is_clear_alone_but_not_among_many_arms_has_no_colour(tmp_path, wri
     assert row.against.p == pytest.approx(0.02) and row.p_holm > 0.05
     assert not row.told and found.kind(row) == ""
     assert (
-        "chance, once all arms are counted (Holm)" in {arm: text for arm, text, _ in facts(found)["verdicts"]}["arm0"]
+        "not beyond chance once all 12 arms are counted (Holm): "
+        in {arm: text for arm, text, _ in facts(found)["verdicts"]}["arm0"]
     )
 
 
@@ -124,6 +125,6 @@ def test_an_answer_for_every_case(tmp_path, write_run):
     )
     found = results(tmp_path)
     names = dict.fromkeys(found.arms, "") | {arm: arm for arm in found.arms}
-    assert answer(found, names) == "In m, compared with plain: good (+2.000) does better, bad (-1.000) does worse."
+    assert answer(found, names) == "In m, compared with plain: good (+2.000) does better; bad (-1.000) does worse."
     found.metrics["m"]["higher_is_better"] = None
-    assert answer(found, names) == "In m, compared with plain: good (+2.000), bad (-1.000) do differently."
+    assert answer(found, names) == "In m, compared with plain: good (+2.000) and bad (-1.000) do differently."

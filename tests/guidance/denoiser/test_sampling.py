@@ -38,7 +38,7 @@ def test_euler_equals_the_closed_form_of_each_step(guidance, execution):
     a, b = sigmas[:-1], sigmas[1:]
     factor = (1 + (b - a) * a / (STD**2 + a**2)).prod()
     torch.testing.assert_close(found, mean + (x - mean) * factor, atol=1e-9, rtol=1e-9)
-    assert model.evaluations == guidance.evaluations(sigmas) == guidance.evaluations(sigmas, **conditions)
+    assert model.evaluations == guidance.cost(sigmas) == guidance.cost(sigmas, **conditions)
 
 
 @pytest.mark.parametrize("guidance", STRATEGIES[:3], ids=repr)

@@ -47,9 +47,13 @@ def setting(batch=3, seed=0):
     return xs, {name: {"cond": torch.randn(batch, 3, 2, 2, generator=g)} for name in NAMES}
 
 
+def needed(guidance, conditions):
+    return {name: conditions[name] for name in guidance.names}
+
+
 def trajectory(guidance, xs, conditions, model=denoiser):
-    guided = guidance.wrap(model)
-    return [guided(x, x.new_full((len(x),), level), **conditions) for x, level in zip(xs, LEVELS, strict=True)]
+    guided, given = guidance.wrap(model), needed(guidance, conditions)
+    return [guided(x, x.new_full((len(x),), level), **given) for x, level in zip(xs, LEVELS, strict=True)]
 
 
 class One:
@@ -200,6 +204,20 @@ def rescale(inner, phi):
     return reference
 
 
+def rescale_v(inner, phi):
+    r"""In v = α ε − σ x₀ of the variance-preserving z = α x₀ + σ ε."""
+
+    def reference(one, kept):
+        alpha, sigma = 1 / (1 + one.sigma**2) ** 0.5, one.sigma / (1 + one.sigma**2) ** 0.5
+        d = inner(one, kept)
+        v = alpha * (one.x - d) / one.sigma - sigma * d
+        v_p = alpha * one.eps("prompt") - sigma * one("prompt")
+        v = phi * v * v_p.std() / v.std() + (1 - phi) * v
+        return alpha * (alpha * one.x) - sigma * v
+
+    return reference
+
+
 def threshold(inner, quantile, r):
     def reference(one, kept):
         g = inner(one, kept)
@@ -210,7 +228,7 @@ def threshold(inner, quantile, r):
 
 
 def interval(inner, low, high):
-    return lambda one, kept: inner(one, kept) if low <= one.sigma <= high else one("prompt")
+    return lambda one, kept: inner(one, kept) if low < one.sigma <= high else one("prompt")
 
 
 def schedule(first, last, shape):
@@ -248,9 +266,11 @@ RULES = [
     (ANSWER(7.5), answer(7.5, 1, 7.5, 0, 0.8)),
     (ANSWER(3, steps=4, strength=1.5, above=1, ratio=0.7), answer(3, 4, 1.5, 1, 0.7)),
     (Rescale(CFG(7.5), 0.7), rescale(cfg(7.5), 0.7)),
+    (Rescale("CFG(7.5)", 0.7, space="v"), rescale_v(cfg(7.5), 0.7)),
     (DynamicThreshold(CFG(7.5), 0.9), threshold(cfg(7.5), 0.9, 1)),
     (DynamicThreshold(CFG(7.5), 0.6, range=4), threshold(cfg(7.5), 0.6, 4)),
     (Interval(CFG(7.5), 0.5, 2), interval(cfg(7.5), 0.5, 2)),
+    (Interval(CFG(7.5), 1.5, 4), interval(cfg(7.5), 1.5, 4)),  # the lower bound is outside, the upper one inside
     (Rescale(Interval(PerpNeg(7.5), 0.5, 2), 0.7), rescale(interval(perpneg(7.5, 1), 0.5, 2), 0.7)),
     (Interval(Rescale(PerpNeg(7.5), 0.7), 0.5, 2), interval(rescale(perpneg(7.5, 1), 0.7), 0.5, 2)),
     (APG(3) + 2 * (p - n), lambda one, kept: apg(3, 0)(one, kept) + 2 * (one("prompt") - one("negative"))),
@@ -286,9 +306,9 @@ def test_samples_never_influence_each_other(guidance):
 def test_noise_levels_may_differ_within_a_batch(guidance):
     xs, conditions = setting(seed=6)
     sigma = torch.tensor([0.4, 1.5, 4.0])
-    together = guidance.wrap(denoiser)(xs[0], sigma, **conditions)
+    together = guidance.wrap(denoiser)(xs[0], sigma, **needed(guidance, conditions))
     for i in range(3):
-        mine = {name: {"cond": c["cond"][i : i + 1]} for name, c in conditions.items()}
+        mine = {name: {"cond": conditions[name]["cond"][i : i + 1]} for name in guidance.names}
         alone = guidance.wrap(denoiser)(xs[0][i : i + 1], sigma[i : i + 1], **mine)
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-5)
 
@@ -306,15 +326,21 @@ def test_scales_per_sample(make):
 @pytest.mark.parametrize("guidance", [APG(5, momentum=-0.5), DynamicNegative(3, prior=0.3, temperature=0.02)], ids=str)
 def test_what_is_kept_of_a_run_is_not_kept_of_the_next(guidance):
     xs, conditions = setting()
+    conditions = needed(guidance, conditions)
     model = guidance.wrap(denoiser)
     levels = [x.new_full((3,), level) for x, level in zip(xs, LEVELS, strict=True)]
     first = [model(x, sigma, **conditions) for x, sigma in zip(xs, levels, strict=True)]
     again = [model(x, sigma, **conditions) for x, sigma in zip(xs, levels, strict=True)]
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a, b)
+    # A run that was stopped, and one that starts lower: what a fresh process gives, and not what the first run had.
     fresh = guidance.wrap(denoiser)(xs[-1], levels[-1], **conditions)
+    model(xs[0], levels[0], **conditions)
+    model.begin()
+    assert torch.equal(model(xs[-1], levels[-1], **conditions), fresh) and model.evaluations > len(conditions)
+    assert (fresh - first[-1]).abs().max() > 1e-3
     model.reset()
-    assert torch.equal(model(xs[-1], levels[-1], **conditions), fresh) and not torch.equal(fresh, first[-1])
+    assert torch.equal(model(xs[-1], levels[-1], **conditions), fresh) and model.evaluations == len(conditions)
     one = {name: {"cond": c["cond"][:1]} for name, c in conditions.items()}
     torch.testing.assert_close(model(xs[-1][:1], levels[-1][:1], **one), fresh[:1])  # another batch, another run
 
@@ -332,7 +358,7 @@ def test_against_diffusers():
         eps_p, eps_u = (x - d_p) / level, (x - d_u) / level
 
         def same(guidance, denoised, x=x, sigma=sigma):
-            mine = guidance.wrap(denoiser)(x, sigma, **conditions)
+            mine = guidance.wrap(denoiser)(x, sigma, **needed(guidance, conditions))
             torch.testing.assert_close(mine, denoised, atol=1e-5 * denoised.abs().amax().item(), rtol=1e-5)
 
         theirs = guiders.ClassifierFreeGuidance(guidance_scale=7.5, guidance_rescale=0.7).forward(eps_p, eps_u).pred
@@ -353,6 +379,7 @@ def test_against_diffusers():
 
     theirs.momentum_buffer = MomentumBuffer(-0.5)
     model = APG(7.5, eta=0.4, threshold=2.5, momentum=-0.5).wrap(denoiser)
+    conditions = {name: conditions[name] for name in ("prompt", "empty")}
     for x, level in ((xs[0], 4.0), (xs[1], 1.5), (xs[3], 0.4)):  # their buffer would count Heun's second call
         sigma = torch.full((3,), level)
         expected = theirs.forward(*(denoiser(x, sigma, **conditions[name]) for name in ("prompt", "empty"))).pred
@@ -368,8 +395,8 @@ def test_fractions_of_the_steps_are_those_of_diffusers(start, stop):
     guidance, late = Interval(CFG(7.5), low, high), CFG(StepScale(1, 7.5, high or 100))
     for step, sigma in enumerate(sigmas[:-1]):
         theirs.set_state(step, 20, torch.tensor(0))
-        assert guidance.evaluations([sigma]) == theirs.num_conditions
-        assert late.evaluations([sigma]) == (2 if step >= int(start * 20) else 1)
+        assert guidance.cost([sigma]) == theirs.num_conditions
+        assert late.cost([sigma]) == (2 if step >= int(start * 20) else 1)
     assert parse(str(guidance)) == guidance
     with pytest.raises(GuidanceError, match="from 0.5 to 0.51 of 20 steps there is none"):
         bounds(sigmas, 0.5, 0.51)
@@ -386,7 +413,7 @@ def test_predictions_that_are_the_same_divide_by_nothing():
     x, sigma = torch.ones(2, 3), torch.ones(2)
     for guidance in (APG(7.5), Rescale(CFG(7.5)), ANSWER(3), CFGZeroStar(4), ImproperNegative(norm=1)):
         for constant in (lambda x, s, cond: cond, lambda x, s, cond: x + cond, lambda x, s, cond: x / 2 + cond):
-            assert guidance.wrap(constant)(x, sigma, **zeros).isfinite().all()
+            assert guidance.wrap(constant)(x, sigma, **needed(guidance, zeros)).isfinite().all()
 
 
 def test_a_weaker_model_is_a_condition():
@@ -412,6 +439,7 @@ def test_a_weaker_model_is_a_condition():
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
+        (lambda: Rescale(CFG(2), space="x"), "space of Rescale is one of epsilon, v, flow, not 'x'"),
         (lambda: Rescale(7.5), r"Rescale wraps a guidance, as in Rescale\(CFG\(7.5\), ...\), not 7.5"),
         (lambda: Interval(p - n, 1, 2), "Interval wraps a guidance"),
         (lambda: DynamicThreshold(None), "DynamicThreshold wraps a guidance"),
@@ -446,7 +474,7 @@ def test_a_weaker_model_is_a_condition():
         (lambda: APG(3).rename(cat="dog"), "no 'cat' to rename in APG"),
         (lambda: parse("2 APG(3)"), "no weighted sum"),
         (lambda: parse("APG(3) - APG(2)"), "no weighted sum"),
-        (lambda: parse("APG(3) + p - n"), "only a difference can be added to APG.3., in brackets"),
+        (lambda: parse("APG(3) + p - n"), "only a difference can be added to APG.3, momentum=0., in brackets"),
         (lambda: parse("Rescale(p - n)"), "sum to 0"),
         (lambda: parse("Added(APG(3), p - n)"), "'Added' is unknown"),
         (lambda: NegPrompt(3, strength=parse("APG(2)")), "a scale is"),

@@ -82,12 +82,14 @@ class Formula:
     def __call__(self, args: dict[str, Any]) -> Tensor:
         x, sigma = args["input"], args["sigma"]
         flow = args["model"].predictor.prediction_type == "const"
-        t = sigma.clamp(max=FIRST)
-        self.args, self.flow = args, flow
-        self.ours = (x / (1 - t.view(-1, 1, 1, 1)), t / (1 - t)) if flow else (x, sigma)
+        self.args, self.flow, self.ours = args, flow, (x, sigma)
+        if flow:  # whose first noise level is so high that float32 would lose the picture beside the noise
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            t = sigma.to(wide).clamp(max=FIRST)
+            self.ours = (x.to(wide) / (1 - t.view(-1, 1, 1, 1)), t / (1 - t))
         names = self.guidance.names
         which = {name: {"which": torch.full((1,), i, device=x.device)} for i, name in enumerate(names)}
-        return x - self.guided(*self.ours, **which)
+        return x - self.guided(*self.ours, **which).to(x.dtype)
 
     def _predict(self, x: Tensor, sigma: Tensor, *, which: Tensor) -> Tensor:
         size = len(self.ours[0])
@@ -97,7 +99,8 @@ class Formula:
         if here:
             x, sigma = self.args["input"], self.args["sigma"]
         elif self.flow:
-            x, sigma = x / (1 + sigma.view(-1, 1, 1, 1)), sigma / (1 + sigma)
+            x = (x / (1 + sigma.view(-1, 1, 1, 1))).to(self.args["input"].dtype)
+            sigma = (sigma / (1 + sigma)).to(self.args["sigma"].dtype)
         return torch.cat([self._one(name, x, sigma, here) for name in asked])
 
     def _one(self, name: str, x: Tensor, sigma: Tensor, here: bool) -> Tensor:
