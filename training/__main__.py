@@ -52,18 +52,18 @@ class Budget:
     decoder: int = 400
     judge: int = 2000
     judge_again: int = 500
-    judge2: int = 1100
-    judge2_again: int = 300
+    judge2: int = 900
+    judge2_again: int = 250
     captioner: int = 1800
     clip: int = 400
     clean: int = 2600
     noisy: int = 700
     mismatched: float = 0.0
-    prompts: int = 12
+    prompts: int = 8
     choices: int = 2
     benchmark: int | None = None
     seeds: int = 4
-    scales: tuple[float, ...] = (3.0, 5.0, 7.5, 10.0)
+    scales: tuple[float, ...] = (3.0, 5.0, 7.5)
     held: int = 512
 
 
@@ -162,7 +162,7 @@ class Training:
 
     @cached_property
     def judge2(self) -> Judge:
-        return self._judge("judge2", "convnext", 2, self.budget.judge2, self.budget.judge2_again)
+        return self._judge("judge2", "plain", 2, self.budget.judge2, self.budget.judge2_again)
 
     @cached_property
     def captioner(self) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
