@@ -53,7 +53,7 @@ class Budget:
     judge: int = 2000
     judge_again: int = 500
     judge2: int = 900
-    judge2_again: int = 250
+    judge2_again: int = 1800
     captioner: int = 1800
     clip: int = 400
     clean: int = 2600
@@ -151,10 +151,10 @@ class Training:
                 partial_file.replace(path)
         return Pictures(np.load(path), drawn.layouts[: self.budget.again])
 
-    def _judge(self, name: str, architecture: str, seed: int, steps: int, further: int) -> Judge:
+    def _judge(self, name: str, architecture: str, seed: int, steps: int, further: int, lr: float = 1e-3) -> Judge:
         torch.manual_seed(seed)
         drawn = judge.train(self.pictures, steps, self.work, f"{name}-drawn", architecture)
-        return judge.train(self.pictures, further, self.work, name, again=self.again, start=drawn, lr=1e-3)
+        return judge.train(self.pictures, further, self.work, name, again=self.again, start=drawn, lr=lr)
 
     @cached_property
     def judge(self) -> Judge:
@@ -162,7 +162,7 @@ class Training:
 
     @cached_property
     def judge2(self) -> Judge:
-        return self._judge("judge2", "plain", 2, self.budget.judge2, self.budget.judge2_again)
+        return self._judge("judge2", "plain", 2, self.budget.judge2, self.budget.judge2_again, lr=2e-3)
 
     @cached_property
     def captioner(self) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
