@@ -78,7 +78,10 @@ class Words:
         return [token for place in self.places(word) for token in place]
 
     def phrases(self) -> list[str]:
-        r"""The prompt split at " and " and " with "."""
+        r"""The prompt split at " and " and " with ", without weights, each to be read as a prompt."""
+        return [_literal(phrase) for phrase in self._phrases()]
+
+    def _phrases(self) -> list[str]:
         starts, ends = [0], []
         for match in _BETWEEN.finditer(self.prompt):
             ends.append(match.start())
@@ -95,11 +98,11 @@ class Words:
             DNPError: The prompt has no word.
         """
         found, end = [], 0
-        for phrase in self.phrases():
+        for phrase in self._phrases():
             end = self.prompt.index(phrase, end) + len(phrase)
             if last := re.search(r"(\w[\w'-]*)\W*$", phrase):
                 word = last[1]
-                before = Words(self.texts, self.prompt[: end - len(phrase) + last.end(1)])
+                before = Words(self.texts, _literal(self.prompt[: end - len(phrase) + last.end(1)]))
                 several = len(self.places(word)) > 1
                 found.append(f"{word}#{len(before.places(word))}" if several else word)
         if not found:
@@ -125,6 +128,11 @@ class Words:
         parts, length = self._parts
         repeated = attention.unflatten(-1, (-1, parts, length)).sum(-3)
         return repeated[..., 1:-1].flatten(-2)
+
+
+def _literal(text: str) -> str:
+    # Brackets of a plain text would be read as those of weights
+    return re.sub(r"([()\\])", r"\\\1", text)
 
 
 def words_of(texts: Texts, prompt: str, words: Sequence[str] | None) -> tuple[Words, list[str]]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from dnp.errors import DNPError
 from dnp.experiments.negatives import SOURCES, Source, source
-from dnp.models.defaults import Defaults
 from dnp.runs.record import DNS
 
 if TYPE_CHECKING:
+    from dnp.models.defaults import Defaults
     from dnp.recipe import Sampling
     from guidance import Guidance
 

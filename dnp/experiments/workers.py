@@ -32,9 +32,11 @@ def workers(where: Place, work: Work | None = None) -> Iterator[Do]:
     Raises:
         DNPError: A worker died, or Ray is not installed or does not answer.
     """
-    from dnp.experiments import worker
+    if work is None:
+        from dnp.experiments import worker
 
-    one: Work = work or worker.do
+        work = worker.do
+    one: Work = work
     if where.ray:
         with _ray(where.workers, where.ray, one) as do:
             yield do

@@ -34,7 +34,8 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
         elif token == ")":
             if len(levels) == 1:
                 raise DNPError(rf"the prompt {prompt!r} closes a bracket that it did not open: write \) for a bracket")
-            levels[-2] += _weighted(levels.pop(), prompt)
+            inner = _weighted(levels.pop(), prompt)
+            levels[-1] += inner  # after the pop: an augmented assignment would look the place up before it
         else:
             levels[-1].append((token[1:] if token[0] == "\\" and len(token) > 1 else token, 1.0))
     if len(levels) > 1:

@@ -106,6 +106,6 @@ def test_the_recipe_and_the_command_record_them(embedded, tmp_path):
     seen = record["captions_on_the_way"]
     assert [c["step"] for c in seen] == [1, 2] and seen[-1]["negative_prompt"] == record["negative_prompt"] != ""
     assert record["evaluations"] >= 4 * 2 + 2 * 2
-    for wrong, says in ((["--caption-steps", "9"], "no step 9"), (["--caption-steps", "x"], "no list of steps")):
+    for wrong, says in ((["--caption-steps", "9"], "no step 9"), (["--caption-steps", "x"], "not a list of whole")):
         done = CliRunner().invoke(main, [*words[:-1], str(tmp_path / "other"), *wrong])
         assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output

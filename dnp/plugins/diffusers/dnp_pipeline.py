@@ -71,8 +71,10 @@ class DNPPipeline:
         model = model_of(pipeline, **options)
         flow = isinstance(model, FlowModel)
         sampling = sampling or (Sampling("euler", "model", 28) if flow else Sampling())
-        rules = [parse(rule, s=scale) if isinstance(rule, str) else rule for rule in (guidance, dns, plain)]
-        return cls(DNP(model, captioner, *rules, sampling=sampling, dns_sampling=dns_sampling))
+        final, negative, alone = (
+            parse(rule, s=scale) if isinstance(rule, str) else rule for rule in (guidance, dns, plain)
+        )
+        return cls(DNP(model, captioner, final, negative, alone, sampling=sampling, dns_sampling=dns_sampling))
 
     def __call__(self, prompt: str | list[str], *, seeds: int | list[int] = 0) -> DNPPipelineOutput:
         """Pictures of B prompts from B seeds.

@@ -19,7 +19,8 @@ def asked(guidance: Guidance, sigma: float) -> list[str]:
     Raises:
         DNPError: It asks for one at another x or σ.
     """
-    x, names = torch.linspace(-1, 1, 64).view(1, 1, 8, 8), []
+    x = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
+    names: list[str] = []
 
     def denoiser(y: Tensor, level: Tensor, *, name: str) -> Tensor:
         if not torch.equal(y, x) or level.item() != torch.tensor(sigma).item():

@@ -145,7 +145,8 @@ class Guided:
         if missing := [name for name in names if name not in texts]:
             how = "negative_prompt=" if missing[0] == "negative" else f"conditions={{{missing[0]!r}: ...}}"
             raise DNPError(f"{self.guidance} needs a text for {missing[0]!r}: give {how}")
-        found = {name: [texts[name]] * count if isinstance(texts[name], str) else list(texts[name]) for name in names}
+        given_texts = {name: texts[name] for name in names}
+        found = {name: [t] * count if isinstance(t, str) else list(t) for name, t in given_texts.items()}
         if wrong := [name for name, text in found.items() if len(text) != count]:
             raise DNPError(f"{len(found[wrong[0]])} texts for {wrong[0]!r} and {count} prompts: give as many, or one")
         return found

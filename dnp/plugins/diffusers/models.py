@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,14 +17,8 @@ from dnp.models.denoisers import EpsDenoiser, VDenoiser
 from dnp.models.flow_model import KINDS, FlowModel
 from dnp.models.stable_diffusion import _Noise
 from dnp.models.supported import latent_statistics
-from dnp.models.text_to_image import TextToImage
 
 UNETS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-
-
-class PipelineModel(TextToImage, Protocol):
-    pipeline: Any
-    device: torch.device
 
 
 class UNetModel:

@@ -213,6 +213,7 @@ def test_words_and_their_tokens(model_of):
         ("a red car", ["car"]),
         ("a cat and a dog with a bow", ["cat", "dog", "bow"]),
         ("a ((big) cat:1.2) and a (dog:0.8)", ["cat", "dog"]),
+        (r"a \(big\) cat and a dog \(a cat\)", ["cat#1", "cat#2"]),
     ],
 )
 def test_words_by_default_are_the_last_of_each_entity(model_of, prompt, expected):
