@@ -52,18 +52,18 @@ class Budget:
     decoder: int = 400
     judge: int = 2000
     judge_again: int = 500
-    judge2: int = 1300
-    judge2_again: int = 400
+    judge2: int = 900
+    judge2_again: int = 1800
     captioner: int = 1800
-    clip: int = 600
+    clip: int = 400
     clean: int = 2600
-    noisy: int = 780
+    noisy: int = 700
     mismatched: float = 0.0
-    prompts: int = 12
+    prompts: int = 8
     choices: int = 2
     benchmark: int | None = None
     seeds: int = 4
-    scales: tuple[float, ...] = (3.0, 5.0, 7.5, 10.0)
+    scales: tuple[float, ...] = (3.0, 5.0, 7.5)
     held: int = 512
 
 
@@ -151,10 +151,10 @@ class Training:
                 partial_file.replace(path)
         return Pictures(np.load(path), drawn.layouts[: self.budget.again])
 
-    def _judge(self, name: str, architecture: str, seed: int, steps: int, further: int) -> Judge:
+    def _judge(self, name: str, architecture: str, seed: int, steps: int, further: int, lr: float = 1e-3) -> Judge:
         torch.manual_seed(seed)
         drawn = judge.train(self.pictures, steps, self.work, f"{name}-drawn", architecture)
-        return judge.train(self.pictures, further, self.work, name, again=self.again, start=drawn, lr=1e-3)
+        return judge.train(self.pictures, further, self.work, name, again=self.again, start=drawn, lr=lr)
 
     @cached_property
     def judge(self) -> Judge:
@@ -162,7 +162,7 @@ class Training:
 
     @cached_property
     def judge2(self) -> Judge:
-        return self._judge("judge2", "convnext", 2, self.budget.judge2, self.budget.judge2_again)
+        return self._judge("judge2", "plain", 2, self.budget.judge2, self.budget.judge2_again, lr=2e-3)
 
     @cached_property
     def captioner(self) -> tuple[BlipForConditionalGeneration, BlipProcessor]:

@@ -1,8 +1,9 @@
 r"""The judges of the embedded model's world: which things a picture shows, in which colours, where, and whether worn.
 
-There are two, of different architectures and seeds: `judge` chooses settings, `judge2` gives results, so that no number
-rests on the network that chose what it is measured with. Both mark the middle of each thing on a map of 8 × 8 cells and
-read its colour there. `training/` reports their shares of right readings.
+There are two, of different architectures (residual blocks; plain layers with larger kernels) and seeds: `judge` chooses
+settings, `judge2` gives results, so that no number rests on the network that chose what it is measured with. Both mark
+the middle of each thing on a map of 8 × 8 cells and read its colour there. `training/` reports their shares of right
+readings.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ CELLS = 8  # the map's height and width; a cell is 8 × 8 pixels
 Reading = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _normed(channels: int, out: int, stride: int = 1, act: bool = True) -> nn.Sequential:
-    layers = [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), *([nn.ReLU()] if act else [])]
-    return nn.Sequential(*layers)
+def _normed(channels: int, out: int, stride: int = 1, act: bool = True, kernel: int = 3) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out), *([nn.ReLU()] if act else []))
 
 
 class _Residual(nn.Module):
@@ -36,19 +37,6 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
-
-
-class _ConvNeXt(nn.Module):
-    """A block as in Liu et al. 2022, https://arxiv.org/abs/2201.03545, with a 5 × 5 depthwise convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 5, 1, 2, groups=channels)
-        self.norm = nn.GroupNorm(1, channels)
-        self.body = nn.Sequential(nn.Conv2d(channels, 3 * channels, 1), nn.GELU(), nn.Conv2d(3 * channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(self.norm(self.depthwise(x)))
 
 
 def _residual() -> nn.Sequential:
@@ -63,19 +51,19 @@ def _residual() -> nn.Sequential:
     )
 
 
-def _convnext() -> nn.Sequential:
+def _plain() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(3, 64, 4, 4),
-        nn.GroupNorm(1, 64),
-        *(_ConvNeXt(64) for _ in range(2)),
-        nn.GroupNorm(1, 64),
-        nn.Conv2d(64, 128, 2, 2),
-        *(_ConvNeXt(128) for _ in range(4)),
-        nn.GroupNorm(1, 128),
+        _normed(3, 32, 2, kernel=5),
+        _normed(32, 64, 2, kernel=5),
+        _normed(64, 64),
+        _normed(64, 128, 2),
+        _normed(128, 128),
+        _normed(128, 128),
+        _normed(128, 128),
     )
 
 
-BODIES = {"residual": _residual, "convnext": _convnext}
+BODIES = {"residual": _residual, "plain": _plain}
 
 
 class JudgeNet(nn.Module):
