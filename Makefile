@@ -34,7 +34,7 @@ train-smoke: install  ## a few steps of all of it, in about a minute
 # All arms at their best scale on the paper's prompts; more seeds: add SEEDS=0-31
 SEEDS ?= 0-3
 tables: install  ## the paper's Table 2a with its controls: out/tables/report.html and paper.html
-	$(BIN)/dnp sweep --prompts attend-and-excite --per-category 50 --seeds $(SEEDS) --choose 3,5,7.5,10 --steps 12 --dns-steps 8 --workers 2 --out out/tables
+	$(BIN)/dnp sweep --prompts attend-and-excite --per-category 50 --seeds $(SEEDS) --choose 3,5,7.5,10 --steps 12 --workers 2 --out out/tables
 	$(BIN)/dnp score out/tables
 	$(BIN)/dnp report out/tables
 	$(BIN)/dnp report out/tables --paper

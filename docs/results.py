@@ -26,9 +26,9 @@ from eval.report.tables import Cell, Line, Table, cell, number, p_value
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "out" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WALK = "--steps 12 --dns-steps 8 --workers 2".split()
+WALK = "--steps 12 --workers 2".split()
 # What is chosen or explored uses the world's own prompts; the benchmark's are for results only
-WORLD = [*"--prompts world --per-category 20 --seeds 0-3".split(), *WALK]
+WORLD = [*"--prompts world --per-category 10 --seeds 0-3".split(), *WALK]
 FAMILY = "NegPrompt(s, strength=w)"
 EARLY, LATE = "u + s*(p - u) - StepScale(w, 0, {})*(n - u)", "u + s*(p - u) - StepScale(0, w, {})*(n - u)"
 
@@ -102,8 +102,8 @@ def ablate(*formulas: str, extra: str = "", **tables: Callable[[Results], str]) 
 STUDIES = {
     "main": Study(
         [
-            *"sweep --prompts attend-and-excite --per-category 50 --seeds 0-3".split(),
-            *"--arms plain,dnp,dnp2,shuffled,universal,random --choose 3,5,7.5,10 --choose-seeds 4".split(),
+            *"sweep --prompts attend-and-excite --per-category 20 --seeds 0-3".split(),
+            *"--arms plain,dnp,dnp2,shuffled,universal,random,ae,ae+dnp".split(),
             *WALK,
         ],
         {"main": summary, "categories": categories, "paper": paper, "main-size": size},
