@@ -38,8 +38,8 @@ def _difference(y: Tensor, x: Tensor, edges: float = 1.0, colour: float = 0.0) -
     steps = F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
     total = F.l1_loss(y, x) + edges * steps + 0.5 * F.l1_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
     if colour:
-        tints = [F.avg_pool2d(z - z.mean(1, keepdim=True), 2) for z in (y, x)]
-        total = total + colour * F.l1_loss(*tints)
+        tint, drawn = (F.avg_pool2d(z - z.mean(1, keepdim=True), 2) for z in (y, x))
+        total = total + colour * F.l1_loss(tint, drawn)
     return total
 
 

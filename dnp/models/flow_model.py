@@ -65,7 +65,9 @@ class FlowModel:
         self.autoencoder, self.tokenizer = pipeline.vae, pipeline.tokenizer
         config = pipeline.transformer.config
         factor: int = pipeline.vae_scale_factor
-        own = pipeline.default_sample_size * factor
+        own: int = pipeline.default_sample_size * factor
+        self.width: int
+        self.height: int
         self.width, self.height = size or (own, own)
         if self.width % (2 * factor) or self.height % (2 * factor) or min(self.width, self.height) < 2 * factor:
             raise DNPError(f"the size {self.width}x{self.height} does not fit: give multiples of {2 * factor}")

@@ -41,5 +41,5 @@ class CFGNorm(Modifier):
     def denoised(self, evaluate: Evaluator, x: Tensor, sigma: Tensor) -> Tensor:
         guided = self.guidance.denoised(evaluate, x, sigma)
         plain = evaluate(("prompt",), x, sigma)["prompt"]
-        lengths = (d.square().sum(1, keepdim=True).sqrt() for d in (plain, guided))
-        return at(self.strength, x, sigma) * ratio(*lengths, otherwise=1.0).clamp(max=1) * guided
+        allowed, length = (d.square().sum(1, keepdim=True).sqrt() for d in (plain, guided))
+        return at(self.strength, x, sigma) * (ratio(allowed, length, 1.0).clamp(max=1) * guided)

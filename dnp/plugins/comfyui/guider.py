@@ -68,7 +68,7 @@ class FormulaGuider(comfy.samplers.CFGGuider):  # type: ignore[misc]
             wide = torch.float32 if x.device.type == "mps" else torch.float64
             t = timestep.to(wide).clamp(max=FIRST)
             ours = (x.to(wide) / (1 - _like(t, x)), t / (1 - t))
-        self._step = {"x": x, "sigma": timestep, "ours": ours, "flow": flow, "options": model_options}
+        self._step: dict[str, Any] = {"x": x, "sigma": timestep, "ours": ours, "flow": flow, "options": model_options}
         self._seen: dict[str, Tensor] = {}
         which = {name: {"which": torch.full((1,), i, device=x.device)} for i, name in enumerate(self.order)}
         denoised = self.guided(*ours, **which).to(x.dtype)

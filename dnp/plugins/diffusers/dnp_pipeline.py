@@ -68,7 +68,7 @@ class DNPPipeline:
         Raises:
             DNPError: A pipeline of another kind. GuidanceError: a text is no formula.
         """
-        model = model_of(pipeline, **options)
+        model: Any = model_of(pipeline, **options)
         flow = isinstance(model, FlowModel)
         sampling = sampling or (Sampling("euler", "model", 28) if flow else Sampling())
         final, negative, alone = (

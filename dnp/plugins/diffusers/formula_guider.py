@@ -120,11 +120,11 @@ class FormulaGuider(BaseGuidance):
         r"""The guided prediction from those of the conditions, all of the model's own kind."""
         some = next(iter(predictions.values()))
         assert self._x is not None
-        kind, sigma = self._kind(), self._sigma()
+        kind = self._kind()
         # A flow model's first noise level is so high that float32 would lose the picture beside the noise
         wide = torch.float64 if kind == "flow" and some.device.type != "mps" else torch.float32
         seen = self._x[: len(some), : some.shape[1]].to(wide)  # not what inpainting models see beside the latents
-        sigma = torch.full((len(some),), sigma, device=seen.device, dtype=wide)
+        sigma = torch.full((len(some),), self._sigma(), device=seen.device, dtype=wide)
         level = sigma.view(-1, *[1] * (some.ndim - 1))
         if kind == "flow":
             x, keep, change = seen * (1 + level), seen, -level / (1 + level)

@@ -43,6 +43,8 @@ class UNetModel:
         factor: int = pipeline.vae_scale_factor
         sides = config.sample_size
         height, width = sides if isinstance(sides, (list, tuple)) else (sides, sides)
+        self.width: int
+        self.height: int
         self.width, self.height = size or (width * factor, height * factor)
         if self.width % factor or self.height % factor or min(self.width, self.height) < factor:
             raise DNPError(f"the size {self.width}x{self.height} does not fit: give multiples of {factor}")
