@@ -25,7 +25,8 @@ lint: install  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy guidance samplers captioning eval dnp training
 
-train: install  ## make the embedded model again from nothing (resumable)
+train: install  ## make the embedded model again from nothing (resumable; npm fetches the drawings)
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
 	$(BIN)/python -m training
 
 train-smoke: install  ## a few steps of all of it, in about a minute
