@@ -42,6 +42,7 @@ tables: install  ## the paper's Table 2a with its controls: out/tables/report.ht
 
 results: install  ## every study whose numbers stand in README and docs, and their tables: out/results
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/peers.py
 
 bench: install  ## what a guided step costs beside the closure that people write by hand
 	$(BIN)/python -m dnp.speed.bench
