@@ -50,7 +50,7 @@ def test_what_a_formula_does_not_take_is_not_made(formula):
 
 def test_diffusion_negatives_leave_other_arms_their_names():
     one = plan_of(["plain", "dnp"], [("dns2", "CFG(s)", "none"), ("dns-late", "u + s*(p - n)", "a apple")])
-    two = replace(one.arms[1], name="other", dns="DNS(1)")
+    two = replace(one.arms[1], name="other", dns="DNS(1.5)")
     plan = replace(one, arms=(*one.arms, two))
     assert list(plan.negatives.values()) == ["dns", "dns3"]
     found = {arm["name"]: arm["dns_arm"] for arm in plan.settings()["arms"]}
