@@ -23,6 +23,7 @@ from dnp.runs.generated import Generated
 from dnp.runs.record import png
 from dnp.runs.threads import default_threads
 from dnp.runs.threads import threads as computing
+from dnp.start import Start, read_picture
 from dnp.wording import counted
 from eval.manifest import write_whole
 from guidance import parse
@@ -41,6 +42,9 @@ def generate(
     attend: str | None = None,
     bind: str | None = None,
     attention_maps: bool = False,
+    init: str | None = None,
+    denoise: float | None = None,
+    mask: str | None = None,
     batch: int = 1,
     device: str | None = None,
     dtype: str | None = None,
@@ -60,6 +64,8 @@ def generate(
             each "a COLOUR NOUN".
         attention_maps: Whether to write where the plain pictures of the first seeds attend to each word of `attend`, or
             to the last of each entity: `attention-maps.png`.
+        init, denoise, mask: The file of a picture to start at, the share of the steps that it takes, and the file of a
+            mask, white where the picture is painted anew: see `dnp.start`.
         batch: Seeds at a time. Products and convolutions round differently in batches of different size, so that a
             pixel may differ by a level.
         threads: Number of torch's threads; by default that of the run in `out`, or what suits the model.
@@ -71,6 +77,7 @@ def generate(
         DNPError, GuidanceError, SamplerError, CaptionError: something that was given cannot be used.
     """
     check_prompt(prompt)
+    start, begun = _start(init, denoise, mask)
     if not negative.strip():
         raise DNPError("the negative prompt is empty: --negative none makes plain pictures only")
     if caption_steps and negative != "on-the-way":
@@ -101,8 +108,9 @@ def generate(
     words = _words(attend)
     if attention_maps:
         Looking(loaded, [prompt], words)
-    at = list(caption_steps or (how.steps // 4, how.steps // 2)) if negative == "on-the-way" else None
-    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, attend=attending, at=at)
+    walked = Start(**start).steps(how.steps)
+    at = list(caption_steps or (walked // 4, walked // 2)) if negative == "on-the-way" else None
+    recipe = DNP(loaded, captioner, final, dns, plain, sampling, dns_sampling, attend=attending, at=at, **start)
     settings = {
         "prompt": prompt,
         "negative": negative,
@@ -121,6 +129,7 @@ def generate(
         "dtype": str(loaded.dtype).removeprefix("torch."),
         **({} if at is None else {"caption_steps": at}),
         **{name: text for name, text in (("attend", attend), ("bind", bind)) if text},
+        **begun,
     }
     extra = {"batch": batch if batch > 1 else None, "threads": threads, "model_options": loaded.options}
     settings |= {name: value for name, value in extra.items() if value}
@@ -131,7 +140,7 @@ def generate(
         sheet = _complete(run, recipe, seeds, batch, say)
         if attention_maps:
             first = list(dict.fromkeys(seeds))[:_MAPS]
-            maps = word_maps(loaded, prompt, first, words, guidance=plain, sampling=sampling)
+            maps = word_maps(loaded, prompt, first, words, guidance=plain, sampling=sampling, start=start)
             write_whole(out / "attention-maps.png", png(maps))
     for record in run.records.values():
         if record["arm"] == "dnp" and record["seed"] in seeds:
@@ -161,6 +170,22 @@ def _complete(run: Generated, recipe: DNP, seeds: Sequence[int], batch: int, say
     finally:
         sheet = run.write_sheet() if run.done() else None
     return sheet
+
+
+def _start(init: str | None, denoise: float | None, mask: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the recipe takes of the picture to start at, and what the records say of it.
+
+    Raises:
+        DNPError: One of them cannot be used.
+        PictureError: A file is no readable picture.
+    """
+    start: dict[str, Any] = {"denoise": denoise}
+    begun: dict[str, Any] = {}
+    for name, path in (("init", init), ("mask", mask)):
+        if path is not None:
+            start[name], begun[name] = read_picture(path, f"--{name}")
+    share = Start(**start).share
+    return start, begun | {"denoise": share} if init else begun
 
 
 def _attending(attend: str | None, bind: str | None) -> Attend | None:

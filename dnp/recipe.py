@@ -24,6 +24,7 @@ from dnp.errors import DNPError
 from dnp.limits import check_prompt, check_steps
 from dnp.models.text_to_image import TextToImage
 from dnp.on_the_way import OnTheWay
+from dnp.start import Start
 from dnp.wording import counted
 from guidance import CFG, DNS, Guidance, GuidedDenoiser, NegPrompt, parse
 from samplers.errors import lookup
@@ -112,6 +113,9 @@ def paint(
     progress: samplers.Progress = False,
     hook: Hook | None = None,
     within: Mapping[str, Within] = MappingProxyType({}),
+    init: Image.Image | Sequence[Image.Image] | None = None,
+    denoise: float | None = None,
+    mask: Image.Image | None = None,
 ) -> tuple[list[Image.Image], int]:
     r"""Pictures of B prompts from B seeds under a guidance.
 
@@ -124,12 +128,14 @@ def paint(
         within: Name of a condition → what makes it of the model and the texts, where that is not `model.encode` of its
             text: see `dnp.attention`. A perturbation by its name ("identity", "blur", "skip", "shuffle") is the prompt
             under it, unless there is a text of this name.
+        init, denoise, mask: A picture to start at, the share of the steps that it takes, and the part of it that is
+            painted anew: see `dnp.start`.
 
     Returns:
         The B pictures, and the number of denoiser evaluations that each took, those of a hook left out.
 
     Raises:
-        DNPError: the guidance names a condition that has no text.
+        DNPError: the guidance names a condition that has no text; the picture, mask or share cannot be used.
         GuidanceError, SamplerError: from below.
     """
     guidance, seeds = as_guidance(guidance), _seeds(seeds)
@@ -137,15 +143,17 @@ def paint(
         name: [text] * len(seeds) if isinstance(text, str) else text for name, text in {"empty": "", **prompts}.items()
     }
     _check_names(guidance, {*texts, *within})
+    sigmas, picture = Start(init, denoise, mask).of(model, sampling.sigmas(model.denoiser), seeds)
     conditions = {name: _condition(model, name, texts, within) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)
     noise = samplers.noise(model.shape, seeds, device=getattr(model, "device", "cpu"))
     latents = samplers.sample(
         lambda x, sigma: guided(x, sigma, **conditions),  # looked up at each call: the hook may change them
         noise,
-        sampling.sigmas(model.denoiser),
+        sigmas,
         sampler=sampling.sampler,
         seeds=seeds,
+        picture=picture,
         progress=progress,
         hook=None if hook is None else partial(hook, guided, conditions),
     )
@@ -223,9 +231,12 @@ class DNP:
         progress: stage ("plain", "dns", "caption", "dnp") → what `samplers.sample` takes as its progress.
         attend: Attend-and-Excite or SynGen for the final picture, which is the plain one without a captioner.
         within: Name of a condition of the final picture → what makes it, as `paint` takes it.
+        init, denoise, mask: As `paint` takes them, for all pictures: each starts at the same picture with the same
+            noise (with `dns_sampling` of other steps, at its level next to that share).
 
     Raises:
-        DNPError: a guidance names a condition that has no text; the captioner is a text.
+        DNPError: a guidance names a condition that has no text; the captioner is a text; the picture to start at, its
+            mask or share cannot be used.
         GuidanceError: the text of a guidance is no formula.
     """
 
@@ -240,6 +251,9 @@ class DNP:
     progress: Progress = field(default=lambda stage: False)
     attend: Attend | None = None
     within: Mapping[str, Within] = field(default_factory=dict)
+    init: Image.Image | Sequence[Image.Image] | None = None
+    denoise: float | None = None
+    mask: Image.Image | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.captioner, str):
@@ -251,9 +265,18 @@ class DNP:
         for guidance in (self.plain, self.dns):
             _check_names(guidance, ("prompt", "empty"))
         _check_names(self.guidance, ("prompt", "empty", "negative", *self.within))
-        if wrong := [step for step in self.at or () if not 0 <= step < self.sampling.steps]:
-            last = self.sampling.steps - 1
-            raise DNPError(f"there is no step {wrong[0]} to caption at: the steps go from 0 to {last}")
+        start = Start(self.init, self.denoise, self.mask)
+        start.check(self.model)
+        steps = start.steps(self.sampling.steps)
+        if self._dns_made:
+            start.steps((self.dns_sampling or self.sampling).steps)  # which refuses a share of less than one step
+        if wrong := [step for step in self.at or () if not 0 <= step < steps]:
+            raise DNPError(f"there is no step {wrong[0]} to caption at: the steps go from 0 to {steps - 1}")
+
+    @property
+    def _dns_made(self) -> bool:
+        # A text looks at no picture, and on the way another one is looked at
+        return self.captioner is not None and not isinstance(self.captioner, (Fixed, Universal)) and self.at is None
 
     @overload
     def __call__(self, prompt: str, seed: int = 0) -> Result: ...
@@ -297,7 +320,7 @@ class DNP:
                 result.on_the_way = {step: captions[place] for step, captions in hook.captions.items()}
                 result.caption = next(reversed(result.on_the_way.values()), None)
             return
-        if not isinstance(self.captioner, (Fixed, Universal)):  # these look at no picture: none to make for them
+        if self._dns_made:
             self._paint(results, "dns", self.dns, texts, self.dns_sampling or self.sampling)
         self._caption(results, self.captioner)
         texts["negative"] = [result.caption.used for result in results if result.caption]
@@ -327,6 +350,9 @@ class DNP:
             self.progress(stage),
             hook_of(attending, on_the_way),
             self.within if final else {},
+            self.init,
+            self.denoise,
+            self.mask,
         )
         for place, (result, image) in enumerate(zip(results, images, strict=True)):
             result.images[stage] = image

@@ -9,7 +9,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ def word_maps(
     guidance: Guidance | None = None,
     sampling: Sampling | None = None,
     size: Grid | None = None,
+    start: Mapping[str, Any] = MappingProxyType({}),
 ) -> Image.Image:
     r"""A row for each seed: the picture, and over it the map of each word, each as bright as its own maximum allows.
 
@@ -87,6 +89,7 @@ def word_maps(
         guidance: Of the prompt and "empty"; classifier-free guidance at the model's scale by default.
         sampling: The model's own by default.
         size: (height, width) of the maps; what the model says by default, or a quarter of the latents'.
+        start: `init`, `denoise` and `mask` as `paint` takes them.
 
     Raises:
         DNPError: A word is not in the prompt; the network does not attend at the resolution.
@@ -97,7 +100,7 @@ def word_maps(
     rows = []
     for seed in seeds:
         looking = Looking(model, [prompt], words, size)
-        (picture,), _ = paint(model, guidance, {"prompt": [prompt]}, [seed], sampling, hook=looking.among)
+        (picture,), _ = paint(model, guidance, {"prompt": [prompt]}, [seed], sampling, hook=looking.among, **start)
         (maps,) = looking.maps()
         cells = [Cell(over(picture, heat), word, f"most {heat.max().item():.3f}") for word, heat in maps.items()]
         rows.append([Cell(picture, f"seed {seed}", str(guidance)), *cells])

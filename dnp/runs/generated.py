@@ -63,6 +63,7 @@ class Generated(Run):
             captions_on_the_way=on_the_way if arm == "dnp" else [],
             model=s["model"],
             model_options=s.get("model_options", {}),
+            start={key: s[key] for key in ("init", "denoise", "mask") if key in s},
             dtype=s["dtype"],
             sampler=s["sampler"],
             schedule=s["schedule"],

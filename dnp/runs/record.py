@@ -22,7 +22,7 @@ Line = tuple[dict[str, Any], bytes]
 DNS = "dns"
 """The source of diffusion-negative pictures, and the arm of the first way to make them."""
 _COMPUTING = ("dnp", "torch", "k-diffusion", "diffusers", "transformers")
-WHERE_GIVEN = ("entities", "captions_on_the_way", "caption_error", "model_options")
+WHERE_GIVEN = ("entities", "captions_on_the_way", "caption_error", "model_options", "start")
 
 
 @dataclass(kw_only=True)
@@ -39,6 +39,8 @@ class Record:
         scale, strength: What s and w are in the formula, if it has them.
         evaluations: Of the denoiser, for this picture.
         model_options: What else the model was loaded with that changes pictures.
+        start: The picture that it started at, if one was given: "init" and "mask" (name of the file and its hash), and
+            "denoise", the share of the steps.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Record:
     caption_error: str = ""
     model: str
     model_options: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
     dtype: str
     sampler: str
     schedule: str
@@ -102,9 +105,10 @@ def _parameters(record: dict[str, Any]) -> str:
     if record["negative_prompt"]:
         lines.append(f"Negative prompt: {record['negative_prompt']}")
     scale = "" if record["scale"] is None else f"CFG scale: {record['scale']:g}, "
+    denoising = f"Denoising strength: {start['denoise']:g}, " if (start := record.get("start")) else ""
     lines.append(
         f"Steps: {record['steps']}, Sampler: {record['sampler']}, Schedule type: {record['schedule']}, {scale}"
-        f"Seed: {record['seed']}, "
+        f"Seed: {record['seed']}, {denoising}"
         f"Size: {record['width']}x{record['height']}, Model: {record['model']}, "
         f'Guidance: "{record["guidance"]}", Version: dnp {record["versions"]["dnp"]}'
     )

@@ -39,8 +39,8 @@ class Latents:
 def latents_of():
     """As `paint`, without the decoding."""
 
-    def latents_of(model, guidance, prompts, seeds, sampling):
-        return torch.stack(paint(Latents(model), guidance, prompts, seeds, sampling)[0])
+    def latents_of(model, guidance, prompts, seeds, sampling, **options):
+        return torch.stack(paint(Latents(model), guidance, prompts, seeds, sampling, **options)[0])
 
     return latents_of
 
