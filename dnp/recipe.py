@@ -142,7 +142,7 @@ def paint(
     texts: dict[str, Sequence[str]] = {
         name: [text] * len(seeds) if isinstance(text, str) else text for name, text in {"empty": "", **prompts}.items()
     }
-    _check_names(guidance, {*texts, *within})
+    _check_names(guidance, [*texts, *within])
     sigmas, picture = Start(init, denoise, mask).of(model, sampling.sigmas(model.denoiser), seeds)
     conditions = {name: _condition(model, name, texts, within) for name in guidance.names}
     guided = guidance.wrap(model.denoiser)

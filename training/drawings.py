@@ -175,7 +175,10 @@ def _icons(tarball: Path) -> dict:  # type: ignore[type-arg]
 
 
 def _render(icons: dict, name: str, source: str) -> np.ndarray:  # type: ignore[type-arg]
-    import resvg_py
+    try:
+        import resvg_py
+    except ImportError:
+        raise FetchError("the drawings are rendered by resvg_py: pip install 'dnp[train]'") from None
 
     icon = icons["icons"].get(name) or icons["icons"].get(icons.get("aliases", {}).get(name, {}).get("parent"))
     if not icon:
