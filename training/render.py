@@ -94,7 +94,8 @@ def _tinted(drawing: np.ndarray, colour: str) -> np.ndarray:
     rgb, alpha = drawing[..., :3].astype(np.float32), drawing[..., 3:]
     light = rgb @ np.array([0.3, 0.59, 0.11], np.float32) / 255
     low, high = np.percentile(light[alpha[..., 0] > 128], [5, 95])
-    light = np.clip((light - low) / (high - low + 1e-3), 0, 1)[..., None]
+    flat = high - low < 0.02  # a drawing in one colour has neither lights nor shades
+    light = (np.full_like(light, 0.7) if flat else np.clip((light - low) / (high - low + 1e-3), 0, 1))[..., None]
     base = np.array(COLOURS[colour], np.float32)
     if colour == "white":
         out = base * (0.68 + 0.32 * light)

@@ -132,7 +132,7 @@ def test_the_embedded_model_is_complete_and_small():
     assert not [path for path in EMBEDDED.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
     card = (EMBEDDED / "README.md").read_text()
     chosen = json.loads((EMBEDDED / "dnp.json").read_text())
-    assert f"| {chosen['scale']:g} |" in card and "belong to another picture" in card
+    assert f"scale {chosen['scale']:g} |" in card and "right captions" in card
 
 
 def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
