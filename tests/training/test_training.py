@@ -1,15 +1,12 @@
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from dnp.models.locate import EMBEDDED
@@ -155,40 +152,6 @@ def test_training_runs_from_nothing_to_a_model_that_generates(tmp_path):
     except ValueError as error:  # a captioner of a few steps may say nothing at all
         assert "caption" in str(error)
     assert open_clip.create_model(f"local-dir:{out / 'clip'}").visual is not None
-
-
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
-    """`kill -9` at a random moment of the diffusion model's few steps."""
-
-    def command(work):
-        parts = ["--only", "autoencoder", "--only", "diffusion"]
-        return [
-            sys.executable,
-            "-m",
-            "training",
-            "--smoke",
-            *parts,
-            "--clean",
-            "6",
-            "--noisy",
-            "4",
-            "--work",
-            str(work),
-        ]
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(whole), check=True, capture_output=True, timeout=240)
-    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = random.Random().choice([killed / "clean.pt", killed / "clean.safetensors", killed / "further.pt"])
-    deadline = time.time() + 240
-    while not until.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    subprocess.run(command(killed), check=True, capture_output=True, timeout=240)
-    for name in ("autoencoder", "clean", "further"):
-        a, b = (load_file(folder / f"{name}.safetensors") for folder in (whole, killed))
-        assert all(torch.equal(a[key], b[key]) for key in a), (name, until.name)
 
 
 def test_processes_take_turns_and_the_first_may_then_work_alone(tmp_path):
