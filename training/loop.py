@@ -46,8 +46,8 @@ def fit(
     r"""Train `module` for `steps` steps and leave the exponential moving average of its weights in it.
 
     Step i draws its randomness from a generator seeded by i alone, and the whole state is saved every `every` steps
-    (250, or half of fewer), so a run that was stopped goes on with the same batches. Between the two cycles of the
-    diffusion model the weights that it goes on to differ by rounding. A finished part is not trained
+    (250, or half of fewer), so a run that was stopped goes on with the same batches; the diffusion model's weights
+    need not be the same bit for bit if it was stopped between its two cycles. A finished part is not trained
     again. Under `torchrun` every process takes a loss of its own and the gradients are averaged: on small networks two
     processes of one thread are faster than one of two.
 
