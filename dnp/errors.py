@@ -1,4 +1,4 @@
-"""The one kind of error that a person can mend: its message names the bad value and the remedy, in a line."""
+"""An error that the user can fix: its message names the bad value and the remedy, in a line."""
 
 
 class DNPError(ValueError):

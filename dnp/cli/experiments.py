@@ -146,7 +146,7 @@ def sweep(
         lists=_sources,
     ),
     option("--samplers", "--sampler", "samplers", type=Names(), show_default=OF_MODEL, help="See `dnp samplers`."),
-    option("--steps", type=Steps(), show_default=OF_MODEL, help="Numbers of steps of the pictures."),
+    option("--steps", type=Steps(), show_default=OF_MODEL, help="Step counts to compare."),
     option(
         "--dns",
         multiple=True,

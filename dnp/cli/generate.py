@@ -45,7 +45,7 @@ from dnp.cli.options import (
         section="Guidance and sampling",
         type=Steps(least=0),
         show_default="a quarter and half of --steps",
-        help="Steps before which on-the-way captions.",
+        help="For --negative on-the-way: steps before which to caption.",
     ),
     option(
         "--attend",

@@ -40,7 +40,7 @@ def sweep(
         do: Workers that are there already, from `workers(where)`, for more sweeps than one.
 
     Raises:
-        DNPError, GuidanceError, SamplerError, CaptionError: what a person can mend; what was finished is kept.
+        DNPError, GuidanceError, SamplerError, CaptionError: what the user can fix; finished pictures are kept.
     """
     where = where or Place()
     if len(seeds) > MOST_SEEDS:
